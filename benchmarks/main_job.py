@@ -1,0 +1,242 @@
+"""The main job's figures: rates, encoding speed and memory, decoding speed, work counted.
+
+    python benchmarks/main_job.py rates SLIDE...    bytes of all four presets
+    python benchmarks/main_job.py encode SLIDE      pipeline against its slower single stage
+    python benchmarks/main_job.py memory            peak of encoding a small and a large drawn slide
+    python benchmarks/main_job.py crop SLIDE        a 1024 x 1024 crop of level 0, cold
+    python benchmarks/main_job.py count SLIDE       windows drawn for a whole level, latents decoded
+    python benchmarks/main_job.py imports           seconds of `import wsicodec`
+
+Rows go to benchmarks/results/main_job.csv.
+"""
+
+import argparse
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import zarr
+
+import wsicodec
+from benchmarks.record import Row, write
+from wsicodec.codec.state import state
+from wsicodec.diffusion.windows import WINDOW
+from wsicodec.geometry import PATCH, Region, grid_shape, level_shape
+from wsicodec.models.bundle import load_bundle
+from wsicodec.models.networks import load_embedder
+from wsicodec.presets import PRESETS
+from wsicodec.slide import draw_slide, open_slide
+from wsicodec.slide.tissue import find_tissue
+
+NAME = "main_job"
+_CHILD = """
+import resource, sys, wsicodec
+wsicodec.encode(sys.argv[1], sys.argv[2])
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(peak / 1024)
+"""
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp())
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def rates(slides: list[Path], mpp: float | None) -> list[Row]:
+    rows = []
+    for slide in slides:
+        for preset in PRESETS:
+            with _folder() as folder:
+                report = wsicodec.encode(slide, folder / "s.zarr", preset=preset, mpp=mpp)
+            for metric, value in (
+                ("bpp_tissue", report.bpp_tissue),
+                ("bpp_slide", report.bpp_slide),
+                ("bytes", float(report.bytes)),
+                ("tissue_patches", float(report.patches)),
+            ):
+                unit = "bit/px" if metric.startswith("bpp") else "1"
+                rows.append(Row("rates", slide.name, preset, metric, value, unit))
+            print(f"{slide.name} {preset}: {report.bpp_tissue:.4f} bpp on tissue", flush=True)
+    return rows
+
+
+def encode(slide: Path, mpp: float | None, rounds: int) -> list[Row]:
+    """Interleaved rounds of: reading alone, embedding alone, the whole of `wsicodec.encode`."""
+    bundle = load_bundle()
+    embed = load_embedder(bundle)
+    with open_slide(slide, mpp=mpp) as opened:
+        cells = np.argwhere(find_tissue(opened).grid)
+        shape = opened.shape
+    spent: dict[str, list[float]] = {"read": [], "embed": [], "pipeline": []}
+    for _ in range(rounds):
+        patches: list[np.ndarray] = []
+        spent["read"].append(_seconds(lambda: patches.extend(_read_all(slide, mpp, cells))))
+        stack = np.stack(patches)
+        spent["embed"].append(_seconds(lambda: embed(stack)))
+        with _folder() as folder:
+            target = folder / "s.zarr"
+            spent["pipeline"].append(_seconds(lambda: wsicodec.encode(slide, target, mpp=mpp)))
+    ratios = [
+        max(r, e) / p
+        for r, e, p in zip(spent["read"], spent["embed"], spent["pipeline"], strict=True)
+    ]
+    area = shape[0] * shape[1] / 1e6
+    rows = [_spread("encode", slide.name, "standard", "of_slower_stage", ratios, "1")]
+    for stage, times in spent.items():
+        rates_ = [len(cells) / t for t in times]
+        rows.append(_spread("encode", slide.name, stage, "patches_per_s", rates_, "1/s"))
+    whole = [area / t for t in spent["pipeline"]]
+    rows.append(_spread("encode", slide.name, "pipeline", "slide_Mpx_per_s", whole, "Mpx/s"))
+    return rows
+
+
+def _read_all(slide: Path, mpp: float | None, cells: np.ndarray) -> list[np.ndarray]:
+    with open_slide(slide, mpp=mpp) as opened:
+        return [
+            opened.read(Region(y, x, y + 1, x + 1).scale_up(PATCH)) for y, x in cells.tolist()
+        ]
+
+
+def memory(small: int, large: int) -> list[Row]:
+    peaks = {}
+    with _folder() as folder:
+        for side in (small, large):
+            slide = folder / f"{side}.tif"
+            draw_slide(slide, size=(side, side), seed=1)
+            done = subprocess.run(
+                [sys.executable, "-c", _CHILD, slide, folder / f"{side}.zarr"],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            peaks[side] = float(done.stdout.split()[-1])
+            slide.unlink()
+            print(f"{side}: {peaks[side]:.0f} MiB", flush=True)
+    rows = [Row("memory", f"drawn {s}", "standard", "peak", p, "MiB") for s, p in peaks.items()]
+    ratio = peaks[large] / peaks[small]
+    return [*rows, Row("memory", f"drawn {large}/{small}", "standard", "peak_ratio", ratio, "1")]
+
+
+def crop(slide: Path, mpp: float | None, rounds: int) -> list[Row]:
+    """A 1024 x 1024 crop of tissue, all of its ancestors drawn anew in every round."""
+    rates_: dict[str, list[float]] = {"cold": [], "whole chunks": []}
+    with _folder() as folder:
+        wsicodec.encode(slide, folder / "s.zarr", mpp=mpp)
+        level = zarr.open_group(folder / "s.zarr", mode="r")["0"]
+        tissue = zarr.open_group(folder / "s.zarr", mode="r")["tissue"][...] == 1
+        y, x = _densest(tissue, 4)
+        level[:1, :1]  # loads the networks
+        for _ in range(rounds):
+            for name, margin in (("cold", 0), ("whole chunks", 128)):
+                state().tiles.cache.__init__(state().tiles.cache.limit)  # type: ignore[misc]
+                top, left = y * PATCH + margin, x * PATCH + margin
+                spent = _seconds(lambda t=top, s=left: level[t : t + 1024, s : s + 1024])
+                rates_[name].append(16 / spent)
+    return [
+        _spread("crop", slide.name, name, "tiles_per_s", values, "1/s")
+        for name, values in rates_.items()
+    ]
+
+
+def _densest(tissue: np.ndarray, side: int) -> tuple[int, int]:
+    """Where `side` x `side` patches hold the most tissue; starts on whole 1024-pixel chunks."""
+    best = max(
+        ((tissue[i : i + side, j : j + side].sum(), i, j))
+        for i in range(0, max(1, tissue.shape[0] - side), side)
+        for j in range(0, max(1, tissue.shape[1] - side), side)
+    )
+    return int(best[1]), int(best[2])
+
+
+def count(slide: Path, mpp: float | None) -> list[Row]:
+    with _folder() as folder:
+        wsicodec.encode(slide, folder / "s.zarr", mpp=mpp)
+        group = zarr.open_group(folder / "s.zarr", mode="r")
+        before = dict(state().drawn)
+        height = group["0"].shape[0]
+        for top in range(0, height, 1024):
+            group["0"][top : top + 1024]
+        drawn = {k: n - before.get(k, 0) for k, n in state().drawn.items()}
+        generated = int((group["tissue"][...] == 1).sum())
+        tiles = grid_shape(level_shape(group["0"].shape[:2], 0))
+    total = sum(drawn.values())
+    note = f"{generated} generated of {tiles[0] * tiles[1]} tiles; by level {drawn}"
+    return [
+        Row("count", slide.name, "whole level 0", "windows_per_own", total / drawn[0], "1", note=note),
+        Row(
+            "count",
+            slide.name,
+            "any",
+            "decoded_latents_per_output_latent",
+            (WINDOW / PATCH) ** 2,
+            "1",
+        ),
+    ]
+
+
+def imports(rounds: int) -> list[Row]:
+    code = "import time; t = time.perf_counter(); import wsicodec; print(time.perf_counter() - t)"
+    times = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+        for _ in range(rounds)
+    ]
+    return [_spread("imports", "import wsicodec", "", "seconds", times, "s")]
+
+
+def _spread(
+    benchmark: str, subject: str, setting: str, metric: str, values: list[float], unit: str
+) -> Row:
+    middle = statistics.median(values)
+    row = Row(
+        benchmark,
+        subject,
+        setting,
+        metric,
+        middle,
+        unit,
+        low=min(values),
+        high=max(values),
+        runs=len(values),
+    )
+    print(f"{subject} {setting} {metric}: {middle:.4g} ({min(values):.4g} to {max(values):.4g})")
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("what", choices=["rates", "encode", "memory", "crop", "count", "imports"])
+    parser.add_argument("slides", nargs="*", type=Path)
+    parser.add_argument("--mpp", type=float, help="of the slides, where their files do not say")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--sizes", type=int, nargs=2, default=[10_000, 40_000], help="of memory")
+    options = parser.parse_args()
+    run: dict[str, Callable[[], list[Row]]] = {
+        "rates": lambda: rates(options.slides, options.mpp),
+        "encode": lambda: encode(options.slides[0], options.mpp, options.rounds),
+        "memory": lambda: memory(*options.sizes),
+        "crop": lambda: crop(options.slides[0], options.mpp, options.rounds),
+        "count": lambda: count(options.slides[0], options.mpp),
+        "imports": lambda: imports(options.rounds),
+    }
+    print(write(NAME, run[options.what]()))
+
+
+if __name__ == "__main__":
+    main()

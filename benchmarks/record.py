@@ -1,0 +1,96 @@
+"""A benchmark's row, and the file that rows are kept in."""
+
+import csv
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+_IDENTITY = ("benchmark", "subject", "setting", "metric")
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":")[1].strip() for line in lines if "model name" in line), "unknown")
+
+
+def machine() -> str:
+    """The processor and how many of its cores this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{_cpu()}, {cores} cores, {platform.system()}, Python {platform.python_version()}"
+
+
+def versions() -> str:
+    """The libraries that a figure may depend on."""
+    names = ("wsicodec", "numpy", "zarr", "onnxruntime", "imagecodecs")
+    return " ".join(f"{name} {version(name)}" for name in names)
+
+
+def commit() -> str:
+    """The commit measured, with a plus if the tree differs from it."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ("git", *words), cwd=here, capture_output=True, text=True, check=False
+        )
+        return done.stdout.strip()
+
+    return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain") else "")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure: median of `runs` with its extremes. The fields are the file's header."""
+
+    benchmark: str
+    subject: str  # what was measured: a slide's name, an operation
+    setting: str  # preset, steps, backend, ...
+    metric: str
+    value: float
+    unit: str
+    low: float = float("nan")
+    high: float = float("nan")
+    runs: int = 1
+    note: str = ""
+    machine: str = field(default_factory=machine)
+    command: str = field(default_factory=lambda: "python " + " ".join(_shown(sys.argv)))
+    versions: str = field(default_factory=versions)
+    commit: str = field(default_factory=commit)
+    date: str = field(default_factory=lambda: f"{datetime.now(tz=UTC):%Y-%m-%d}")
+
+
+def _shown(arguments: list[str]) -> list[str]:
+    """A command line anyone can repeat: paths by their last part."""
+    program = "benchmarks/" + Path(arguments[0]).name
+    return [program, *(Path(a).name if os.sep in a else a for a in arguments[1:])]
+
+
+def write(name: str, rows: list[Row]) -> Path:
+    """Merge rows into results/<name>.csv; a row replaces the one of the same identity."""
+    path = RESULTS / f"{name}.csv"
+    kept: dict[tuple[str, ...], dict[str, str]] = {}
+    if path.exists():
+        with path.open(newline="") as file:
+            kept = {tuple(row[k] for k in _IDENTITY): row for row in csv.DictReader(file)}
+    for row in rows:
+        record = {k: _text(v) for k, v in asdict(row).items()}
+        kept[tuple(record[k] for k in _IDENTITY)] = record
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [f.name for f in fields(Row)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(kept.values())
+    return path
+
+
+def _text(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

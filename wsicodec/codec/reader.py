@@ -1,0 +1,141 @@
+"""Reading a region of a slide: await the bytes, then compute on threads of our own.
+
+Nothing here blocks zarr's event loop, and nothing calls zarr's synchronous interface from it:
+the first would stall every other read of the process, the second hangs.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from zarr.core.buffer import default_buffer_prototype
+from zarr.storage import StorePath
+
+from wsicodec.codec.compute import compute, tile_key
+from wsicodec.codec.draw import Pixels
+from wsicodec.codec.load import load_record
+from wsicodec.codec.plan import Plan, plan_region
+from wsicodec.codec.record import ImageArray, SlideRecord
+from wsicodec.codec.region import Fetched
+from wsicodec.codec.state import State, state
+from wsicodec.codec.tables import embedding_tables
+from wsicodec.coding.bitstream import decode_grid
+from wsicodec.config import DrawOptions
+from wsicodec.errors import BitstreamError, StoreError
+from wsicodec.geometry import Region
+
+Result = TypeVar("Result")
+_FETCHES = 16  # chunks of one read under way at a time
+
+
+async def read_region(
+    root: StorePath, slide: str, level: int, region: Region, options: DrawOptions
+) -> Pixels:
+    """The pixels of a region of a level, drawn where they are not stored.
+
+    Args:
+        root: the slide's root group.
+        slide: digest of the slide that must stand there.
+        level: of the store.
+        region: in pixels of the level, inside it.
+        options: how to draw.
+
+    Returns:
+        (h, w, 3) RGB.
+    """
+    here = state()
+    record = await _record(here, root, slide)
+    key = tile_key(record, options)
+    plan = plan_region(
+        record,
+        level,
+        region,
+        lambda tile: here.tiles.cache.get(key(tile)),
+        options.allow_generated,
+    )
+    fetched = await _fetch(here, root, record, plan)
+    return await _on_threads(
+        here, lambda: compute(record, plan, fetched, options).run(level, region)
+    )
+
+
+async def _record(here: State, root: StorePath, slide: str) -> SlideRecord:
+    record: SlideRecord | None = here.records.get(slide)
+    if record is None:
+        record = await load_record(root, slide)
+        here.records.put(slide, record, record.tissue.nbytes + 4096)
+    return record
+
+
+async def _fetch(here: State, root: StorePath, record: SlideRecord, plan: Plan) -> Fetched:
+    """Bring all the chunks that a plan asks for, decoded; what is cached is not read again."""
+    fetched = Fetched()
+    gate = asyncio.Semaphore(_FETCHES)
+    tables_for = record.info.fingerprint
+
+    async def bring(
+        into: dict[Any, NDArray[Any]], at: Any, path: str, decode: Callable[[bytes], NDArray[Any]]
+    ) -> None:
+        async with gate:
+            into[at] = await _chunk(here, root, record.info.slide, path, decode)
+
+    def embedding(data: bytes) -> NDArray[Any]:
+        return decode_grid(data, embedding_tables(tables_for), record.embedding_chunk)[0]
+
+    jobs = [
+        bring(fetched.embeddings, (i, j), f"embeddings/c/{i}/{j}/0", embedding)
+        for i, j in plan.embeddings
+    ]
+    for k, i, j in plan.pictures:
+        array = record.pictures[k]
+        jobs.append(bring(fetched.pictures, (k, i, j), _path(array, i, j), array.decode))
+    if record.roi is not None:
+        roi = record.roi
+        jobs += [bring(fetched.roi, (i, j), _path(roi, i, j), roi.decode) for i, j in plan.roi]
+    await _all(jobs)
+    return fetched
+
+
+def _path(array: ImageArray, i: int, j: int) -> str:
+    return f"{array.path}/c/{i}/{j}/0"
+
+
+async def _all(jobs: Iterable[Any]) -> None:
+    async with asyncio.TaskGroup() as group:
+        for job in jobs:
+            group.create_task(job)
+
+
+async def _chunk(
+    here: State,
+    root: StorePath,
+    slide: str,
+    path: str,
+    decode: Callable[[bytes], NDArray[Any]],
+) -> NDArray[Any]:
+    cached: NDArray[Any] | None = here.chunks.get((slide, path))
+    if cached is not None:
+        return cached
+    data = await (root / path).get(prototype=default_buffer_prototype())
+    if data is None:
+        raise StoreError(
+            f"expected {root}/{path}, found nothing: this object of the slide is lost; "
+            "restore it from a copy, or encode the slide again"
+        )
+    try:
+        values = await _on_threads(here, lambda: decode(data.to_bytes()))
+    except BitstreamError as error:
+        raise BitstreamError(f"{root}/{path}: {error}") from error
+    here.chunks.put((slide, path), values, values.nbytes)
+    return values
+
+
+async def _on_threads(here: State, work: Callable[[], Result]) -> Result:
+    return await asyncio.get_running_loop().run_in_executor(here.requests, work)
+
+
+def as_shown(pixels: Pixels, layout: str) -> Pixels:
+    """Rows, columns, colours in the order of a level ("yxc") or of its OME view ("cyx")."""
+    return pixels if layout == "yxc" else np.ascontiguousarray(pixels.transpose(2, 0, 1))

@@ -1,0 +1,1 @@
+"""Noise, schedules, the sampler, and the windows that tissue is drawn in."""

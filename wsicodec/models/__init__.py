@@ -1,0 +1,1 @@
+"""The networks, their bundles, and the runtimes that run them."""

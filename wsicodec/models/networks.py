@@ -1,0 +1,91 @@
+"""The networks as a codec sees them: NumPy in, NumPy out, whichever runtime is behind."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsicodec.errors import BundleError
+from wsicodec.models.bundle import Bundle
+
+Floats = NDArray[np.float32]
+Embedder = Callable[[NDArray[np.uint8]], Floats]
+"""(n, 256, 256, 3) RGB patches to (n, d) embeddings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What a denoiser is told besides the noisy latent; n windows of h x w latent cells."""
+
+    parent: Floats  # (n, 3, 4h, 4w) pixels of the level above in [-1, 1]
+    has_parent: Floats  # (n,) 1 where there is one, else 0 and a parent of zeros
+    embeddings: Floats  # (n, d + 1, h / 4, w / 4) conditioning map
+    magnification: NDArray[np.int64]  # (n,) index, 0 for 20x to 7
+
+
+class Drawing(Protocol):
+    """The networks that draw; results do not depend on what else is in a batch."""
+
+    batch: int  # windows per call; calls are always full
+
+    def denoise(self, x: Floats, t: float, step: float, conditions: Conditions) -> Floats:
+        """The clean latent (n, c, h, w) expected behind x at time t, before a step of `step`."""
+
+    def decode(self, latent: Floats) -> Floats:
+        """Latents (n, c, h, w) to pixels (n, 3, 8h, 8w), nominally in [-1, 1]."""
+
+    def encode(self, pixels: Floats) -> Floats:
+        """Pixels (n, 3, 8h, 8w) in [-1, 1] to latents (n, c, h, w)."""
+
+
+def choose_backend(backend: str) -> str:
+    """Settle "auto": torch where it sees a CUDA device, else ONNX Runtime, else torch."""
+    if backend != "auto":
+        return backend
+    if _cuda():
+        return "torch"
+    for name, module in (("onnx", "onnxruntime"), ("torch", "torch")):
+        if find_spec(module):
+            return name
+    raise BundleError(
+        "expected onnxruntime or torch to run the networks, found neither; "
+        "install wsicodec[cpu] or wsicodec[torch]"
+    )
+
+
+def load_embedder(bundle: Bundle, backend: str = "auto") -> Embedder:
+    """The bundle's patch embedder on the chosen runtime."""
+    if choose_backend(backend) == "onnx":
+        from wsicodec.models import onnx_backend
+
+        return onnx_backend.load_embedder(bundle)
+    from wsicodec.models import torch_backend
+
+    return torch_backend.load_embedder(bundle)
+
+
+def load_drawing(bundle: Bundle, backend: str = "auto") -> Drawing:
+    """The bundle's denoiser and autoencoder on the chosen runtime."""
+    if choose_backend(backend) == "onnx":
+        from wsicodec.models import onnx_backend
+
+        return onnx_backend.OnnxDrawing(bundle)
+    from wsicodec.models import torch_backend
+
+    return torch_backend.TorchDrawing(bundle)
+
+
+def _cuda() -> bool:
+    if not find_spec("torch"):
+        return False
+    # A CUDA build is large and slow to import: only look where a driver is present.
+    from pathlib import Path
+
+    if not any(Path("/dev").glob("nvidia[0-9]*")):
+        return False
+    import torch
+
+    return torch.cuda.is_available()

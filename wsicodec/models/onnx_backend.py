@@ -1,0 +1,94 @@
+"""The networks on ONNX Runtime, CPU. Graphs come without weights; the bundle's fill them.
+
+One window per call and one thread per call: a result then depends neither on how many windows
+wait nor on how many cores there are. Several calls run side by side.
+"""
+
+from typing import Any, cast
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from wsicodec.errors import BundleError
+from wsicodec.models.bundle import Bundle
+from wsicodec.models.networks import Conditions, Embedder, Floats
+
+EMBED_BATCH = 8  # patches per call; the last call is padded, so no patch sees another batch size
+
+
+def session(bundle: Bundle, graph: str, part: str, threads: int = 1) -> Any:
+    """An inference session over a graph of the bundle, with weights from one of its parts."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    weights = bundle.weights(part)
+    values = [onnxruntime.OrtValue.ortvalue_from_numpy(v) for v in weights.values()]
+    options.add_external_initializers(list(weights), values)
+    try:
+        return onnxruntime.InferenceSession(
+            bundle.read(graph), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # onnxruntime has no public base class of its errors
+        raise BundleError(f"onnxruntime cannot run {graph} of {bundle.name}: {error}") from error
+
+
+class OnnxDrawing:
+    """Denoiser and autoencoder of a bundle."""
+
+    batch = 1
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        self._denoiser = session(bundle, "denoiser.onnx", "zoomldm.safetensors")
+        self._decoder = session(bundle, "decoder.onnx", "autoencoder.safetensors")
+
+    def denoise(self, x: Floats, t: float, step: float, conditions: Conditions) -> Floats:
+        """See `networks.Drawing`."""
+        feeds = {
+            "x": x,
+            "t": np.full(len(x), t, np.float32),
+            "dt": np.full(len(x), step, np.float32),
+            "parent": conditions.parent,
+            "has_parent": conditions.has_parent,
+            "cond": conditions.embeddings,
+            "mag": conditions.magnification,
+        }
+        return cast("Floats", self._denoiser.run(None, feeds)[0])
+
+    def decode(self, latent: Floats) -> Floats:
+        """See `networks.Drawing`."""
+        return cast("Floats", self._decoder.run(None, {"z": latent})[0])
+
+    def encode(self, pixels: Floats) -> Floats:  # noqa: ARG002
+        """See `networks.Drawing`."""
+        raise BundleError(
+            f"bundle {self._bundle.name} has no encoder graph for ONNX Runtime, which starting "
+            "from the parent's own latent needs; read with backend='torch'"
+        )
+
+
+def load_embedder(bundle: Bundle) -> Embedder:
+    """The patch embedder of a bundle."""
+    run = session(bundle, "embedder.onnx", "embedder.safetensors", threads=0).run
+
+    def embed(patches: NDArray[np.uint8]) -> Floats:
+        out = np.empty((len(patches), bundle.embedding_width), np.float32)
+        batch = np.zeros((EMBED_BATCH, *patches.shape[1:]), np.uint8)
+        for first in range(0, len(patches), EMBED_BATCH):
+            part = patches[first : first + EMBED_BATCH]
+            batch[: len(part)] = part
+            out[first : first + len(part)] = run(None, {"images": to_network(batch)})[0][
+                : len(part)
+            ]
+        return out
+
+    return embed
+
+
+def to_network(rgb: NDArray[np.uint8]) -> Floats:
+    """(n, h, w, 3) bytes to (n, 3, h, w) in [-1, 1]."""
+    scaled = rgb.astype(np.float32) * np.float32(2 / 255) - np.float32(1)
+    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))

@@ -1,0 +1,26 @@
+"""Slides of every make as one small protocol, and where their tissue is.
+
+What leaves a source: pixels, micrometres per pixel, the ICC profile, and the facts named in
+`base.FACTS`. Labels, macro images, barcodes, descriptions and all other free text stay behind,
+because they carry names.
+"""
+
+from wsicodec.slide.base import SlideReader, box_reduce
+from wsicodec.slide.drawn import draw_slide
+from wsicodec.slide.opening import open_reader, open_slide
+from wsicodec.slide.passthrough import JpegTiles, jpeg_tiles
+from wsicodec.slide.scaled import Slide
+from wsicodec.slide.tissue import TissueMap, find_tissue
+
+__all__ = [
+    "JpegTiles",
+    "Slide",
+    "SlideReader",
+    "TissueMap",
+    "box_reduce",
+    "draw_slide",
+    "find_tissue",
+    "jpeg_tiles",
+    "open_reader",
+    "open_slide",
+]

@@ -1,0 +1,1 @@
+"""Slides on disk: writing, publishing, checking, measuring and exporting zarr stores."""

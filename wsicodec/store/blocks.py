@@ -1,0 +1,178 @@
+"""One block of a slide, from bands of pixels to the objects that stand for it in the store.
+
+A block is 32 x 32 patches: one chunk of embeddings, and the real pictures under it. Nothing that
+comes out depends on what was done before, so a run that resumes writes the same bytes.
+"""
+
+import io
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsicodec.codec.embed_zarr import Embed
+from wsicodec.codec.images import LOSSLESS, ImageFormat, encode_image
+from wsicodec.errors import BundleError
+from wsicodec.geometry import Region
+from wsicodec.slide.scaled import Slide
+from wsicodec.store.bands import Band
+from wsicodec.store.job import Job, Objects
+from wsicodec.store.metadata import GRID_CHUNK
+from wsicodec.store.plan import BLOCK, Picture
+
+Embedder = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+BATCH = 16  # patches at a time; grouped anew in every block, as a sum may depend on the batch
+
+
+class GridChunk:
+    """Collects a block's patches, embeds them in fixed groups, and writes their chunk."""
+
+    def __init__(self, by: int, bx: int, embed: Embedder, width: int) -> None:
+        self._path = f"embeddings/c/{by}/{bx}/0"
+        self._origin = by * GRID_CHUNK, bx * GRID_CHUNK
+        self._embed = embed
+        self._grid = np.zeros((GRID_CHUNK, GRID_CHUNK, width), np.float32)
+        self._cells: list[tuple[int, int]] = []
+        self._patches: list[NDArray[np.uint8]] = []
+        self._any = False
+
+    def add(self, band: Band) -> None:
+        """Take a band's patches."""
+        self._cells += band.cells
+        self._patches += list(band.patches)
+        while len(self._cells) >= BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        cells, self._cells = self._cells[:BATCH], self._cells[BATCH:]
+        patches, self._patches = self._patches[:BATCH], self._patches[BATCH:]
+        vectors = np.asarray(self._embed(np.stack(patches)), np.float32)
+        if vectors.shape != (len(cells), self._grid.shape[2]) or not np.isfinite(vectors).all():
+            raise BundleError(
+                f"expected {len(cells)} finite embeddings of {self._grid.shape[2]} values, got "
+                f"an array of shape {vectors.shape}; the bundle's embedder is damaged"
+            )
+        for (y, x), vector in zip(cells, vectors, strict=True):
+            self._grid[y - self._origin[0], x - self._origin[1]] = vector
+        self._any = True
+
+    def write(self, job: Job, codec: Embed) -> Objects:
+        """Embed what is left and write the chunk; a block without tissue has none."""
+        while self._cells:
+            self._flush()
+        return job.write(self._path, codec.encode_grid(self._grid)) if self._any else {}
+
+
+class PictureBlock:
+    """Collects one picture's rows of a block and codes every chunk as soon as it is full."""
+
+    def __init__(self, picture: Picture, block: Region, job: Job, pool: Executor) -> None:
+        self._picture, self._job, self._pool = picture, job, pool
+        self._block = block
+        place = block.scale_down(1 << picture.level)
+        self._y, self._x0 = place.y0, place.x0
+        self._rows: list[NDArray[np.uint8]] = []
+        self._held = 0
+        self._done: list[Future[Objects]] = []
+
+    def add(self, strip: NDArray[np.uint8]) -> None:
+        """Take the next rows (h, w, 3), in pixels of the picture's level."""
+        self._rows.append(strip)
+        self._held += strip.shape[0]
+        if not self._picture.spans_blocks and self._held >= self._picture.chunk[0]:
+            self._flush()
+
+    def _flush(self) -> None:
+        rows, self._rows = np.concatenate(self._rows), []
+        height, width = self._picture.chunk
+        for x in range(0, rows.shape[1], width):
+            path = chunk_path(self._picture, self._y // height, (self._x0 + x) // width)
+            chunk = fill_chunk(rows[:, x : x + width], (height, width))
+            self._done.append(
+                self._pool.submit(write_picture, self._job, path, chunk, self._picture.form)
+            )
+        self._y += self._held
+        self._held = 0
+
+    def finish(self) -> Objects:
+        """Code what is left and wait; of pictures that span blocks, put the raw pixels aside."""
+        if self._picture.spans_blocks:
+            raw = np.concatenate(self._rows)
+            by, bx = self._block.y0 // BLOCK, self._block.x0 // BLOCK
+            return self._job.write(part_path(self._picture, by, bx), array_bytes(raw))
+        if self._rows:
+            self._flush()
+        return {path: entry for f in self._done for path, entry in f.result().items()}
+
+
+def write_roi(
+    job: Job, slide: Slide, block: Region, regions: tuple[Region, ...], chunk: tuple[int, int]
+) -> Objects:
+    """Write the chunks of `roi/` in a block: kept pixels as they are, black around them."""
+    objects: Objects = {}
+    height, width = chunk
+    for i in range(block.y0 // height, -(-block.y1 // height)):
+        for j in range(block.x0 // width, -(-block.x1 // width)):
+            place = Region(i * height, j * width, (i + 1) * height, (j + 1) * width)
+            parts = [part for r in regions if not (part := place.intersect(r)).empty]
+            if not parts:
+                continue
+            rgb = np.zeros((height, width, 3), np.uint8)
+            for part in parts:
+                rgb[part.slices((place.y0, place.x0))] = slide.read(part)
+            objects |= write_picture(job, f"roi/c/{i}/{j}/0", rgb, LOSSLESS)
+    return objects
+
+
+def assemble(job: Job, picture: Picture) -> Objects:
+    """Write the chunks of a picture whose chunks span blocks, out of the pixels put aside."""
+    objects: Objects = {}
+    (rows, columns), (height, width), side = picture.shape, picture.chunk, BLOCK >> picture.level
+    for y in range(0, rows, height):
+        for x in range(0, columns, width):
+            place = Region(y, x, y + height, x + width).clip(picture.shape)
+            rgb = np.empty((*place.shape, 3), np.uint8)
+            for by, bx in place.scale_down(side).cells():
+                raw = read_array(job.read(part_path(picture, by, bx)))
+                at = by * side - y, bx * side - x
+                rgb[at[0] : at[0] + raw.shape[0], at[1] : at[1] + raw.shape[1]] = raw
+            path = chunk_path(picture, y // height, x // width)
+            chunk = fill_chunk(rgb, (height, width))
+            objects |= write_picture(job, path, chunk, picture.form)
+    return objects
+
+
+def write_picture(job: Job, path: str, rgb: NDArray[np.uint8], form: ImageFormat) -> Objects:
+    """Code one chunk of a picture and write it."""
+    return job.write(path, encode_image(rgb, form))
+
+
+def fill_chunk(rgb: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Grow a cut chunk to `shape` by repeating its border, which costs a codec least."""
+    height, width = shape[0] - rgb.shape[0], shape[1] - rgb.shape[1]
+    if not height and not width:
+        return rgb
+    return np.pad(rgb, ((0, height), (0, width), (0, 0)), mode="edge")
+
+
+def chunk_path(picture: Picture, i: int, j: int) -> str:
+    """Where a chunk of a picture stands in the store."""
+    return f"{picture.path}/c/{i}/{j}/0"
+
+
+def part_path(picture: Picture, by: int, bx: int) -> str:
+    """Where a block's raw pixels of a picture wait to be assembled."""
+    return f"parts/{picture.path}/{by}.{bx}.npy"
+
+
+def array_bytes(array: NDArray[np.uint8]) -> bytes:
+    """An array as a NumPy file."""
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
+
+
+def read_array(data: bytes) -> NDArray[np.uint8]:
+    """The array of a NumPy file; `array_bytes` is its inverse."""
+    return np.asarray(np.load(io.BytesIO(data), allow_pickle=False), np.uint8)

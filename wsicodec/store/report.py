@@ -1,0 +1,43 @@
+"""What an encoding cost: bytes on disk over the pixels they stand for."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsicodec.config import BLANK
+from wsicodec.geometry import PATCH
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeReport:
+    """What came out of an encoding. Every stored byte counts, metadata and manifest included."""
+
+    path: str  # where the store stands, as far as it has a name
+    bytes: int
+    slide_pixels: int  # of level 0
+    tissue_pixels: int  # of level 0, in patches that hold tissue or are kept measured
+    bpp_slide: float  # bits per pixel of level 0
+    bpp_tissue: float  # bits per pixel of tissue; NaN where there is none
+    fraction_tissue: float  # of the slide's pixels, by the tissue mask
+    patches: int  # embedded
+    seconds: float
+
+
+def tissue_pixels(classes: NDArray[np.uint8], shape: tuple[int, int]) -> int:
+    """Pixels of level 0 in patches that are not blank.
+
+    classes: the `tissue` array (gy, gx).
+    shape: height and width of level 0 in pixels.
+    """
+    heights, widths = (
+        np.minimum(np.arange(1, n + 1) * PATCH, side) - np.arange(n) * PATCH
+        for n, side in zip(classes.shape, shape, strict=True)
+    )
+    return int(heights @ (classes != BLANK).astype(np.int64) @ widths)
+
+
+def bits_per_pixel(size: int, pixels: int) -> float:
+    """Bits of `size` bytes per pixel; NaN if there is no pixel."""
+    return 8 * size / pixels if pixels else math.nan

@@ -1,0 +1,220 @@
+"""Real tissue as a stream of samples: sample i is a pure function of (seed, i).
+
+An index (MANIFEST.csv) names images, their source, kind and micrometres per pixel. Each image is
+decoded once into a pyramid of arrays on disk, memory-mapped afterwards, so processes share pages.
+"""
+
+import csv
+import os
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import openslide
+from numpy.typing import NDArray
+from PIL import Image
+
+from wsicodec.errors import SlideError
+from wsicodec.geometry import LEVELS, NATIVE_MPP, reduction_for
+
+Pixels = NDArray[np.uint8]
+MAP_STEP = 32  # finest-level pixels per cell of the tissue map
+OVERVIEW_MPP = 16.0  # µm/px of an overview that states none; they lie between 10 and 25
+
+
+@dataclass(frozen=True, slots=True)
+class DataConfig:
+    """Which tissue is drawn, and how often."""
+
+    root: str = "../shared/data"  # folder that holds MANIFEST.csv
+    split: str = "train"
+    cache: str = "cache/pyramids"  # decoded pyramids
+    seed: int = 0
+    source_cap: float = 0.22  # largest share of samples that one source may have
+    magnifications: tuple[float, ...] = (0.5, 0.2, 0.12, 0.08, 0.04, 0.03, 0.02, 0.01)
+    tissue_share: float = 0.5  # a window with less tissue is drawn again, a few times
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image as a pyramid; level 0 is the finest stored."""
+
+    name: str
+    source: str
+    kind: str
+    mpp: float
+    levels: list[Pixels] = field(repr=False)
+    tissue: NDArray[np.float32] = field(repr=False)  # fraction per MAP_STEP x MAP_STEP pixels
+
+    @property
+    def mag_index(self) -> int:
+        """Magnification index of the finest level."""
+        return min(LEVELS - 1, max(0, round(float(np.log2(self.mpp / NATIVE_MPP)))))
+
+    def tissue_in(self, level: int, y: int, x: int, side: int) -> float:
+        """Tissue fraction of a square window in pixels of `level`."""
+        scale = (1 << level) / MAP_STEP
+        y0, x0 = int(y * scale), int(x * scale)
+        y1, x1 = int(np.ceil((y + side) * scale)), int(np.ceil((x + side) * scale))
+        part = self.tissue[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
+        return float(part.mean()) if part.size else 0.0
+
+
+def halve(rgb: Pixels) -> Pixels:
+    """Box filter by two with round half up; ragged edges repeat their last row or column."""
+    h, w = rgb.shape[:2]
+    if h % 2 or w % 2:
+        rgb = np.pad(rgb, ((0, h % 2), (0, w % 2), (0, 0)), mode="edge")
+    total = rgb[::2, ::2].astype(np.uint16)
+    for part in (rgb[1::2, ::2], rgb[::2, 1::2], rgb[1::2, 1::2]):
+        total += part
+    return ((total + 2) >> 2).astype(np.uint8)
+
+
+def tissue_map(rgb: Pixels) -> NDArray[np.float32]:
+    """Share of stained pixels per cell: coloured and darker than glass."""
+    h, w = (n // MAP_STEP * MAP_STEP for n in rgb.shape[:2])
+    step = MAP_STEP // 4
+    small = rgb[: max(h, 1) : 4, : max(w, 1) : 4].astype(np.int16)
+    stained = (small.max(-1) - small.min(-1) > 18) & (small.min(-1) < 225)
+    if h == 0 or w == 0:
+        return np.full((1, 1), stained.mean(), np.float32)
+    cells = stained.reshape(h // MAP_STEP, step, w // MAP_STEP, step)
+    return np.asarray(cells.mean((1, 3)), np.float32)
+
+
+def _decode(path: Path) -> Pixels:
+    if path.suffix == ".svs":
+        with openslide.OpenSlide(str(path)) as slide:
+            return np.asarray(slide.read_region((0, 0), 0, slide.dimensions).convert("RGB"))
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except OSError as error:
+        raise SlideError(f"expected an image at {path.name}, got {error}; remove it") from error
+
+
+def _build(path: Path, folder: Path, reduction: int) -> None:
+    level = _decode(path)
+    while reduction > 1:
+        level, reduction = halve(level), reduction // 2
+    temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+    temporary.mkdir(parents=True, exist_ok=True)
+    np.save(temporary / "tissue.npy", tissue_map(level))
+    for k in range(LEVELS):
+        np.save(temporary / f"{k}.npy", level)
+        if min(level.shape[:2]) < 64:
+            break
+        level = halve(level)
+    try:
+        temporary.rename(folder)
+    except OSError:  # another process was faster
+        for leftover in temporary.iterdir():
+            leftover.unlink()
+        temporary.rmdir()
+
+
+def load_pictures(config: DataConfig) -> list[Picture]:
+    """Every image of the split as a memory-mapped pyramid, decoding what is not cached yet."""
+    root, cache = Path(config.root), Path(config.cache)
+    pictures = []
+    with (root / "MANIFEST.csv").open(newline="", encoding="utf-8") as lines:
+        for row in csv.DictReader(lines):
+            if row["split"] != config.split or row["file"].endswith(".dcm"):
+                continue
+            mpp = float(row["est. mpp"] or OVERVIEW_MPP)
+            reduction = reduction_for(mpp)
+            folder = cache / row["sha256_16"]
+            if not folder.exists():
+                _build(root / row["file"], folder, reduction)
+            count = sum(1 for k in range(LEVELS) if (folder / f"{k}.npy").exists())
+            levels = [np.load(folder / f"{k}.npy", mmap_mode="r") for k in range(count)]
+            tissue = np.load(folder / "tissue.npy")
+            facts = row["file"], row["source repo"], row["kind"], mpp * reduction
+            pictures.append(Picture(*facts, levels, tissue))
+    return pictures
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Where a sample lies: a square in pixels of one level of one picture."""
+
+    picture: int
+    level: int
+    y: int
+    x: int
+    side: int
+
+
+def generator(seed: int, index: int) -> np.random.Generator:
+    """The random source of sample `index`: counter-based, so any sample can be drawn alone."""
+    return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, index]))
+
+
+class Sampler:
+    """Draws windows: magnification first, then source, then image, then place."""
+
+    def __init__(self, pictures: list[Picture], config: DataConfig, side: int) -> None:
+        self.pictures, self.config = pictures, config
+        self.choices = [self._choices(mag, side) for mag in range(LEVELS)]
+        weights = np.array(config.magnifications, float)
+        weights[[i for i, choice in enumerate(self.choices) if not choice]] = 0
+        self.magnifications = weights / weights.sum()
+
+    def _choices(self, mag: int, side: int) -> list[tuple[float, list[tuple[float, int, int]]]]:
+        by_source: dict[str, list[tuple[float, int, int]]] = defaultdict(list)
+        for number, picture in enumerate(self.pictures):
+            level = mag - picture.mag_index
+            if 0 <= level < len(picture.levels) and min(picture.levels[level].shape[:2]) >= side:
+                area = float(np.prod(picture.levels[level].shape[:2]))
+                by_source[picture.source].append((area**0.5, number, level))
+        shares = np.array([sum(a * a for a, _, _ in items) ** 0.5 for items in by_source.values()])
+        return list(zip(capped(shares, self.config.source_cap), by_source.values(), strict=True))
+
+    def draw(self, rng: np.random.Generator, side: int, align: int = 1) -> Window:
+        """A window of `side` pixels whose corner is a multiple of `align`."""
+        mag = int(rng.choice(LEVELS, p=self.magnifications))
+        return self.draw_at(rng, mag, side, align)
+
+    def draw_at(self, rng: np.random.Generator, mag: int, side: int, align: int = 1) -> Window:
+        """A window of one magnification index; prefers windows with tissue."""
+        sources = self.choices[mag]
+        items = sources[rng.choice(len(sources), p=[s for s, _ in sources])][1]
+        weights = np.array([w for w, _, _ in items])
+        _, number, level = items[rng.choice(len(items), p=weights / weights.sum())]
+        picture = self.pictures[number]
+        h, w = picture.levels[level].shape[:2]
+        places = rng.random((12, 2))
+        best, most = (0, 0), -1.0
+        for fy, fx in places:
+            y, x = (int(f * (n - side + 1)) // align * align for f, n in ((fy, h), (fx, w)))
+            tissue = picture.tissue_in(level, y, x, side)
+            if tissue > most:
+                best, most = (y, x), tissue
+            if tissue >= self.config.tissue_share:
+                break
+        return Window(number, level, *best, side)
+
+    def read(self, window: Window) -> Pixels:
+        """The window's pixels (side, side, 3)."""
+        level = self.pictures[window.picture].levels[window.level]
+        y, x, side = window.y, window.x, window.side
+        return np.ascontiguousarray(level[y : y + side, x : x + side])
+
+
+def capped(shares: NDArray[np.float64], cap: float) -> list[float]:
+    """Shares scaled to sum 1 with none above `cap`, as far as their number allows."""
+    if not len(shares):
+        return []
+    shares = shares / shares.sum()
+    cap = max(cap, 1 / len(shares))
+    for _ in range(len(shares)):
+        over = shares > cap + 1e-12
+        if not over.any():
+            break
+        fixed = shares >= cap - 1e-12
+        rest = shares[~fixed].sum()
+        shares = np.where(fixed, cap, shares * (1 - cap * fixed.sum()) / rest if rest else cap)
+    return [float(s) for s in shares / shares.sum()]

@@ -1,0 +1,167 @@
+"""Self-distillation without labels: a student must say of a crop what its average says of another.
+
+    crops -> student backbone -> head -> softmax(. / 0.1) ------------------+
+    large crops -> teacher backbone -> head -> softmax((. - centre) / 0.04)-+-> cross-entropy
+
+The teacher is a moving average of the student; centring and sharpening keep it from collapsing
+(Caron et al. 2021). Patches here are counted in thousands, not in hundreds of millions, so light
+helpers stand beside it: a linear read-out of the crop's own optical density, which makes stain and
+layout part of the vector, and a spread term (KoLeo, Sablayrolles et al. 2019).
+"""
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wsicodec.models.vit import VisionTransformer, VitConfig
+
+THUMBNAIL = 8  # cells a side of the optical density that is read out
+TEXTURE = 4  # cells a side of the octave energies that are read out
+
+
+@dataclass(frozen=True, slots=True)
+class DinoConfig:
+    """Sizes, temperatures and weights of the distillation."""
+
+    prototypes: int = 2048
+    hidden: int = 512  # width of the head's two hidden layers
+    bottleneck: int = 128  # width of what is compared with the prototypes
+    student_temperature: float = 0.1
+    teacher_temperature: float = 0.04
+    center_life: float = 250.0  # half-life of the centre, patches
+    teacher_life: tuple[float, float] = (0.05, 2000.0)  # share of what was seen, at most patches
+    distil: float = 1.0  # weight of the cross-entropy
+    density: float = 1.0  # weight of the read-out of thumbnail and texture
+    spread: float = 0.1  # weight of the spread term
+
+
+class Head(nn.Module):
+    """Vectors to prototype scores: three layers, then cosines with every prototype."""
+
+    def __init__(self, width: int, config: DinoConfig) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(width, config.hidden),
+            nn.GELU(),
+            nn.Linear(config.hidden, config.hidden),
+            nn.GELU(),
+            nn.Linear(config.hidden, config.bottleneck),
+        )
+        self.prototypes = nn.Parameter(torch.randn(config.prototypes, config.bottleneck))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, width) to (n, prototypes) in [-1, 1]."""
+        return F.linear(F.normalize(self.mlp(x), dim=-1), F.normalize(self.prototypes, dim=-1))
+
+
+class Distillation(nn.Module):
+    """Student, teacher and the losses between them."""
+
+    center: Tensor
+
+    def __init__(self, vit: VitConfig, config: DinoConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.student = VisionTransformer(vit)
+        self.head = Head(vit.width, config)
+        self.readout = nn.Linear(vit.width, 3 * THUMBNAIL**2 + 2 * TEXTURE**2)
+        self.teacher = copy.deepcopy(self.student).requires_grad_(requires_grad=False)
+        self.teacher_head = copy.deepcopy(self.head).requires_grad_(requires_grad=False)
+        self.register_buffer("center", torch.zeros(1, config.prototypes))
+
+    @torch.no_grad()
+    def follow(self, patches: int, seen: int) -> None:
+        """Move the teacher towards the student after `patches` more, `seen` in all."""
+        share, most = self.config.teacher_life
+        life = min(most, max(share * seen, 1.0))
+        keep = 0.5 ** (patches / life)
+        pairs = ((self.teacher, self.student), (self.teacher_head, self.head))
+        for slow, fast in pairs:
+            for mine, theirs in zip(slow.parameters(), fast.parameters(), strict=True):
+                mine.lerp_(theirs, 1 - keep)
+
+    def loss(self, large: Tensor, small: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and its terms for crops in [-1, 1].
+
+        large: (n, g, 3, h, w), seen by both networks
+        small: (n, l, 3, h', w'), seen by the student only
+        """
+        config, (count, views) = self.config, large.shape[:2]
+        with torch.no_grad():
+            wanted = self.teacher_head(self.teacher(large.flatten(0, 1))).unflatten(0, (count, views))
+            target = ((wanted - self.center) / config.teacher_temperature).softmax(-1)
+            self._recentre(wanted.flatten(0, 1), count)
+        vectors = self.student(large.flatten(0, 1)).unflatten(0, (count, views))
+        every = torch.cat(
+            (vectors, self.student(small.flatten(0, 1)).unflatten(0, (count, small.shape[1]))), 1
+        )
+        said = (self.head(every) / config.student_temperature).log_softmax(-1)
+        distil = cross_entropy(target, said)
+        density = F.smooth_l1_loss(
+            self.readout(vectors.flatten(0, 1)), readout_target(large.flatten(0, 1)), beta=0.5
+        )
+        spread = spread_loss(vectors[:, 0])
+        loss = config.distil * distil + config.density * density + config.spread * spread
+        entropy = -(target * target.clamp_min(1e-12).log()).sum(-1).mean()
+        marginal = target.mean((0, 1))
+        used = -(marginal * marginal.clamp_min(1e-12).log()).sum().exp()
+        terms = {"distil": distil, "density": density, "spread": spread}
+        terms |= {"entropy": entropy, "used": used}
+        return loss, {name: value.detach() for name, value in terms.items()}
+
+    def _recentre(self, scores: Tensor, patches: int) -> None:
+        keep = 0.5 ** (patches / self.config.center_life)
+        self.center.lerp_(scores.mean(0, keepdim=True), 1 - keep)
+
+
+def cross_entropy(target: Tensor, said: Tensor) -> Tensor:
+    """Mean cross-entropy over pairs of different views (Caron et al. 2021, eq. 3).
+
+    target: (n, g, p) probabilities of the teacher
+    said: (n, v, p) log-probabilities of the student, whose first g views are the teacher's
+    """
+    pairs = -torch.einsum("ngp,nvp->gv", target, said) / len(target)
+    others = 1 - torch.eye(*pairs.shape)
+    return (pairs * others).sum() / others.sum()
+
+
+def readout_target(images: Tensor) -> Tensor:
+    """What of a crop (n, 3, h, w) in [-1, 1] its vector should tell: (n, values).
+
+    Optical density of THUMBNAIL x THUMBNAIL cells, then the log energies of the two finest
+    octaves in TEXTURE x TEXTURE cells; scaled to a deviation near one.
+    """
+    density = -torch.log((images + 1) / 2 * (255 / 256) + 1 / 256)
+    thumbnail = F.adaptive_avg_pool2d(density, THUMBNAIL)
+    grey, energies = density.mean(1, keepdim=True), []
+    for _ in range(2):
+        coarse = F.avg_pool2d(grey, 2)
+        detail = grey - F.interpolate(coarse, scale_factor=2.0, mode="nearest")
+        energies.append(F.adaptive_avg_pool2d(detail.square(), TEXTURE).add(1e-4).log() + 5)
+        grey = coarse
+    parts = [(thumbnail - 0.5) / 0.35, *energies]
+    return torch.cat([part.flatten(1) for part in parts], 1)
+
+
+def spread_loss(vectors: Tensor) -> Tensor:
+    """Mean negative log distance to the nearest neighbour on the sphere (KoLeo), (n, d) vectors."""
+    unit = F.normalize(vectors, dim=-1)
+    with torch.no_grad():
+        alike = unit @ unit.T - 2 * torch.eye(len(unit))
+        nearest = alike.argmax(1)
+    return -torch.log((unit - unit[nearest]).norm(dim=-1) + 1e-4).mean()
+
+
+def chance(prototypes: int) -> float:
+    """Cross-entropy of a student that knows nothing."""
+    return math.log(prototypes)
+
+
+def backbone(model: Distillation) -> VisionTransformer:
+    """What is shipped: the teacher."""
+    return cast(VisionTransformer, model.teacher)

@@ -1,0 +1,145 @@
+"""Stage `embedder`: pixels of a patch to one vector, by self-distillation on crops."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from wsicodec.models.vit import VitConfig
+from wsicodec.train import augment
+from wsicodec.train.augment import AugmentConfig
+from wsicodec.train.data import DataConfig, Pixels, Sampler, generator, load_pictures
+from wsicodec.train.dino import DinoConfig, Distillation
+from wsicodec.train.loop import LoopConfig, Run, Sample
+from wsicodec.train.learning_rate import RateConfig
+
+
+@dataclass(frozen=True, slots=True)
+class CropConfig:
+    """Which crops of a window are compared.
+
+    The scale range is mild and so is the stain's bend: a codec wants layout and stain back, so a
+    vector may not be taught to ignore them as it would be for classification.
+    """
+
+    window: int = 224  # pixels a side of what crops are taken from
+    large: int = 128  # pixels a side after resampling
+    small: int = 64
+    large_count: int = 2
+    small_count: int = 4
+    large_area: tuple[float, float] = (0.33, 1.0)  # share of the window
+    small_area: tuple[float, float] = (0.08, 0.3)
+    blur_share: float = 0.2  # of crops blurred
+    blur: float = 1.0  # largest radius, pixels
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderTraining:
+    """One run of the stage."""
+
+    folder: str = "runs/embedder"
+    model: VitConfig = field(default_factory=lambda: VitConfig(192, 5, 3, train_size=256))
+    dino: DinoConfig = field(default_factory=DinoConfig)
+    crops: CropConfig = field(default_factory=CropConfig)
+    data: DataConfig = field(
+        default_factory=lambda: DataConfig(
+            source_cap=0.25, magnifications=(0.85, 0.1, 0.05, 0, 0, 0, 0, 0)
+        )
+    )
+    augment: AugmentConfig = field(
+        default_factory=lambda: AugmentConfig(stain_gain=0.1, stain_bias=0.015, channel_gain=0.02)
+    )
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(batch=32, weight_decay=0.04))
+    rate: RateConfig = field(default_factory=RateConfig)
+
+
+class EmbedderStage:
+    """Samples, loss and start of the stage."""
+
+    def __init__(self, config: EmbedderTraining) -> None:
+        self.config = config
+        self.sampler = Sampler(load_pictures(config.data), config.data, config.crops.window)
+        torch.manual_seed(config.loop.seed)
+        self.model = Distillation(config.model, config.dino)
+        self._start_from_pixels()
+
+    def _start_from_pixels(self) -> None:
+        side = self.config.model.patch
+        crops = np.stack([self.sample(-1 - i)["large"][0] for i in range(128)])
+        pixels = torch.from_numpy(crops).float().div(127.5).sub(1)
+        tokens = pixels.unfold(2, side, side).unfold(3, side, side).permute(0, 2, 3, 1, 4, 5)
+        self.model.student.start_from_pixels(tokens.flatten(0, 2))
+        self.model.teacher.load_state_dict(self.model.student.state_dict())
+
+    def sample(self, index: int) -> Sample:
+        """Crops `large` (g, 3, h, w) and `small` (l, 3, h', w') uint8 of window `index`."""
+        crops = self.config.crops
+        rng = generator(self.config.loop.seed, index & (2**63 - 1))
+        window = self.sampler.read(self.sampler.draw(rng, crops.window))
+        large = [self._crop(rng, window, crops.large_area, crops.large)]
+        large += [
+            self._crop(rng, window, crops.large_area, crops.large)
+            for _ in range(crops.large_count - 1)
+        ]
+        small = [
+            self._crop(rng, window, crops.small_area, crops.small)
+            for _ in range(crops.small_count)
+        ]
+        return {"large": np.stack(large), "small": np.stack(small), "index": np.array(index)}
+
+    def _crop(
+        self, rng: np.random.Generator, window: Pixels, area: tuple[float, float], side: int
+    ) -> Pixels:
+        crops = self.config.crops
+        cut = round(crops.window * float(np.sqrt(rng.uniform(*area))))
+        y, x = rng.integers(0, crops.window - cut + 1, 2)
+        rgb = augment.resize(window[y : y + cut, x : x + cut], side)
+        bend = augment.draw_bend(rng, self.config.augment)
+        rgb = rgb if bend is None else bend.apply(rgb)
+        blurred, radius = rng.random() < crops.blur_share, rng.uniform(0, crops.blur)
+        rgb = blur(rgb, radius) if blurred else rgb
+        turned = augment.turn(rgb, int(rng.integers(8)))
+        return np.ascontiguousarray(turned.transpose(2, 0, 1)).astype(np.uint8)
+
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Let the teacher follow, then distil."""
+        count, seen = len(batch["index"]), int(batch["index"].min())
+        if seen > 0:
+            self.model.follow(count, seen)
+        large, small = (batch[name].float().div(127.5).sub(1) for name in ("large", "small"))
+        return self.model.loss(large, small)
+
+    def sheet(self) -> NDArray[np.uint8]:
+        """Eight samples, one a column: their large crops, then what the vector tells of them."""
+        from wsicodec.train.dino import THUMBNAIL
+
+        crops = np.stack([self.sample(2**40 + i)["large"] for i in range(8)])
+        large = torch.from_numpy(crops[:, 0]).float().div(127.5).sub(1)
+        told = self.model.readout(self.model.student(large))[:, : 3 * THUMBNAIL**2]
+        density = told.unflatten(1, (3, THUMBNAIL, THUMBNAIL)) * 0.35 + 0.5
+        light = density.neg().exp().clamp(0, 1).mul(255).byte().numpy()
+        side = self.config.crops.large
+        small = [
+            np.asarray(Image.fromarray(t.transpose(1, 2, 0)).resize((side, side), 0)) for t in light
+        ]
+        rows = [np.concatenate(list(crops[:, i].transpose(0, 2, 3, 1)), 1) for i in range(2)]
+        return np.concatenate([*rows, np.concatenate(small, 1)], 0)
+
+
+def blur(rgb: Pixels, radius: float) -> Pixels:
+    """Gaussian blur of (h, w, 3) bytes; `radius` in pixels."""
+    from PIL import ImageFilter
+
+    return np.asarray(Image.fromarray(rgb).filter(ImageFilter.GaussianBlur(radius)))
+
+
+def train(config: EmbedderTraining, record: dict[str, object]) -> Run:
+    """Train, or resume, the run of `config.folder`."""
+    stage = EmbedderStage(config)
+    run = Run(stage, config.loop, config.rate, Path(config.folder), record)
+    run.train()
+    return run

@@ -1,0 +1,184 @@
+"""The loop that every stage shares; progress is counted in patches seen."""
+
+import csv
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from wsicodec.train import checkpoint
+from wsicodec.train.ema import Average
+from wsicodec.train.learning_rate import RateConfig, rate
+
+Sample = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class LoopConfig:
+    """How long, how fast, and how often something is written."""
+
+    batch: int = 16  # patches per step, over all ranks and accumulation
+    accumulate: int = 1  # parts that a rank splits its share of the batch into
+    seed: int = 0
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip: float = 1.0  # largest norm of the gradient
+    average: float = 20_000  # half-life of the weight average, patches
+    log_every: int = 2_000  # patches
+    save_seconds: float = 120.0
+    sheet_seconds: float = 600.0
+    stop_seconds: float = 1e9  # of this process; the run can be resumed afterwards
+    stop_seen: int = 10**12  # patches
+
+
+class Stage(Protocol):
+    """What a stage brings: a model, samples that depend on their index alone, and a loss."""
+
+    model: nn.Module
+
+    def sample(self, index: int) -> Sample:
+        """Arrays of sample `index`."""
+
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean loss of a batch, and what should be logged."""
+
+    def sheet(self) -> NDArray[np.uint8] | None:
+        """A picture of where it stands, or None."""
+
+
+def collate(samples: list[Sample]) -> dict[str, Tensor]:
+    """Stack samples along a new first axis."""
+    names = samples[0].keys()
+    return {k: torch.from_numpy(np.stack([s[k] for s in samples])) for k in names}
+
+
+class Run:
+    """One run folder: model, optimizer, average and the count of patches seen."""
+
+    def __init__(
+        self, stage: Stage, loop: LoopConfig, learning: RateConfig, folder: Path, config: Any
+    ) -> None:
+        self.stage, self.loop, self.learning, self.folder = stage, loop, learning, folder
+        self.config = config
+        trained = [p for p in stage.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            trained, lr=learning.peak, betas=loop.betas, weight_decay=loop.weight_decay
+        )
+        self.average = Average(stage.model, loop.average)
+        self.seen = 0
+        self.seconds = 0.0
+        if (folder / checkpoint.NAME).exists():
+            self.resume()
+
+    def resume(self) -> None:
+        """Continue at the exact sample where the last checkpoint stood."""
+        tensors, facts = checkpoint.load(self.folder)
+        self.stage.model.load_state_dict(checkpoint.part(tensors, "model."))
+        self.average.load(checkpoint.part(tensors, "average."))
+        checkpoint.unpack_optimizer(self.optimizer, tensors)
+        self.seen, self.seconds = int(facts["seen"]), float(facts["seconds"])
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        tensors = {f"model.{k}": v for k, v in self.stage.model.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.weights.items()}
+        tensors |= checkpoint.pack_optimizer(self.optimizer)
+        facts = {"seen": self.seen, "seconds": self.seconds, "config": self.config}
+        checkpoint.save(self.folder, tensors, facts)
+
+    def step(self) -> dict[str, float]:
+        """One update from the next `batch` samples."""
+        lr = rate(self.learning, self.seen)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        rank, ranks = _rank()
+        numbers = range(self.seen + rank, self.seen + self.loop.batch, ranks)
+        parts = [numbers[i :: self.loop.accumulate] for i in range(self.loop.accumulate)]
+        logs: dict[str, float] = {}
+        self.optimizer.zero_grad(set_to_none=True)
+        for numbers_of_part in parts:
+            batch = collate([self.stage.sample(i) for i in numbers_of_part])
+            loss, terms = self.stage.loss(batch)
+            share = len(numbers_of_part) / self.loop.batch
+            (loss * share).backward()  # type: ignore[no-untyped-call]
+            for name, value in {"loss": loss.detach(), **terms}.items():
+                logs[name] = logs.get(name, 0.0) + float(value) * share
+        _sum_gradients(self.stage.model, ranks)
+        norm = nn.utils.clip_grad_norm_(self.stage.model.parameters(), self.loop.clip)
+        self.optimizer.step()
+        self.seen += self.loop.batch
+        self.average.update(self.stage.model, self.loop.batch, self.seen)
+        return logs | {"norm": float(norm), "rate": lr}
+
+    def train(self) -> None:
+        """Step until the configured end; log, save and draw on their clocks."""
+        started = saved = drawn = time.monotonic()
+        before, totals, steps = self.seconds, dict[str, float](), 0
+        while self.seen < min(self.learning.total, self.loop.stop_seen):
+            for name, value in self.step().items():
+                totals[name] = totals.get(name, 0.0) + value
+            steps += 1
+            now = time.monotonic()
+            self.seconds = before + now - started
+            if self.seen % self.loop.log_every < self.loop.batch:
+                self.log({k: v / steps for k, v in totals.items()})
+                totals, steps = {}, 0
+            if now - saved > self.loop.save_seconds:
+                self.save()
+                saved = now
+            if now - drawn > self.loop.sheet_seconds:
+                self.draw()
+                drawn = now
+            if now - started > self.loop.stop_seconds:
+                break
+        self.save()
+        self.draw()
+
+    def log(self, values: dict[str, float]) -> None:
+        """Append a row to the run's CSV."""
+        if _rank()[0] != 0:
+            return
+        row = {"seen": self.seen, "seconds": round(self.seconds, 1)}
+        row |= {k: float(f"{v:.5g}") for k, v in values.items()}
+        path = self.folder / "log.csv"
+        fresh = not path.exists()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with path.open("a", newline="", encoding="utf-8") as lines:
+            writer = csv.DictWriter(lines, list(row))
+            if fresh:
+                writer.writeheader()
+            writer.writerow(row)
+
+    def draw(self) -> None:
+        """Write the stage's sheet, drawn with the averaged weights."""
+        if _rank()[0] != 0:
+            return
+        model = self.stage.model
+        training = {k: v.clone() for k, v in model.state_dict().items()}
+        model.load_state_dict(self.average.weights)
+        with torch.no_grad():
+            sheet = self.stage.sheet()
+        model.load_state_dict(training)
+        if sheet is not None:
+            Image.fromarray(sheet).save(self.folder / "sheet.png")
+
+
+def _rank() -> tuple[int, int]:
+    """This process's rank and the number of processes."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+def _sum_gradients(model: nn.Module, ranks: int) -> None:
+    if ranks > 1:
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                torch.distributed.all_reduce(parameter.grad)
