@@ -40,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
 ONLY_IN: dict[str, set[str]] = {
     "constriction": {"coding"},
     "blosc2": {"coding"},
-    "onnxruntime": {"models"},
+    "onnxruntime": {"models", "train"},
     "openslide": {"slide.openslide_reader"},
     "rich": {"progress"},
     "tifffile": {"slide", "store"},

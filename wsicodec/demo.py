@@ -69,6 +69,7 @@ def run(
     captions = _print_levels(decoded, originals, seen["attributes"]["measured"], l0_mpp)
     picture = store.with_suffix(".png")
     _draw_picture([image for _, image in decoded], originals, captions, picture)
+    print("level 0 is read first: its seconds hold the loading of the model and all levels above")
     print(f"\npicture  {picture}   left: original, right: decoded")
     return picture
 

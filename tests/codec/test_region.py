@@ -180,7 +180,7 @@ def test_regions_of_interest_are_shown_as_they_were() -> None:
         fetched = Fetched(
             embeddings={(0, 0): bench.grid.astype(np.float32)},
             pictures={(2, 0, 0): bench.real},
-            roi={chunk: roi for chunk in plan.roi},
+            roi=dict.fromkeys(plan.roi, roi),
         )
         job = RegionJob(
             bench.record,

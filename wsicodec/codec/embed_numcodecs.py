@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 from numcodecs.abc import Codec
-from numcodecs.compat import ensure_bytes, ensure_ndarray
+from numcodecs.compat import ensure_bytes, ensure_ndarray_like
 from numpy.typing import NDArray
 
 from wsicodec.errors import ConfigError
@@ -14,7 +14,7 @@ CODEC_ID = "wsicodec_embed"
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
-class EmbedCodec(Codec):  # type: ignore[misc]  # numcodecs ships no types
+class EmbedCodec(Codec):  # type: ignore[misc]  # numcodecs has no types
     """Lossy codec of embedding grids; the bytes decode to the same floats on every machine.
 
     fingerprint: 64 hex digits of the bundle whose tables code the vectors
@@ -28,7 +28,7 @@ class EmbedCodec(Codec):  # type: ignore[misc]  # numcodecs ships no types
     codec_id = CODEC_ID
 
     def __init__(self, fingerprint: str, backend: str = "range", **extra: Any) -> None:
-        if not isinstance(fingerprint, str) or not _FINGERPRINT.fullmatch(fingerprint):
+        if not _FINGERPRINT.fullmatch(str(fingerprint)):
             raise ConfigError(
                 f"expected the bundle's fingerprint, 64 hex digits, got {fingerprint!r}; "
                 "take it from the store's wsicodec attribute"
@@ -47,13 +47,14 @@ class EmbedCodec(Codec):  # type: ignore[misc]  # numcodecs ships no types
         """Code a grid (gh, gw, d) of anything that converts to float32."""
         from wsicodec.coding.bitstream import encode_grid
 
-        grid = np.asarray(ensure_ndarray(buf), np.float32)
+        grid = np.asarray(ensure_ndarray_like(buf), np.float32)
         if grid.ndim != 3:
             raise ConfigError(
                 f"expected embeddings of shape (gh, gw, d), got {grid.shape}; chunk the array so "
                 "that a chunk holds whole vectors"
             )
-        return encode_grid(grid, grid.any(axis=2), self._tables(), self._config["backend"])
+        valid = np.asarray(grid.any(axis=2), np.bool_)
+        return encode_grid(grid, valid, self._tables(), self._config["backend"])
 
     def decode(self, buf: Any, out: Any = None) -> NDArray[np.float32]:
         """The grid (gh, gw, d) as float32, blank cells all zero.
@@ -97,7 +98,7 @@ class EmbedCodec(Codec):  # type: ignore[misc]  # numcodecs ships no types
         return f"{type(self).__name__}({shown})"
 
     def _tables(self) -> Any:
-        from wsicodec.models.bundle import embedding_tables
+        from wsicodec.codec.tables import embedding_tables
 
         return embedding_tables(self._config["fingerprint"])
 

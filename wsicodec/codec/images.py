@@ -17,7 +17,6 @@ that the source shares between its tiles (an abbreviated JPEG stream) are in the
 """
 
 import base64
-import binascii
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
@@ -85,17 +84,14 @@ class ImageFormat:
         if unknown:
             raise ConfigError(f"expected the keys {sorted(KEYS)} in an image codec, got {unknown}")
         try:
-            tile = record.get("tile")
-            quality = record.get("quality")
-            return cls(
-                codec=str(record.get("codec")),
-                quality=None if quality is None else int(quality),
-                tile=None if tile is None else (int(tile[0]), int(tile[1])),
-                tables=base64.b64decode(str(record.get("tables", "")), validate=True),
-                colourspace=str(record.get("colourspace", "")),
-            )
-        except (TypeError, IndexError, binascii.Error) as error:
+            tile, quality = record.get("tile"), record.get("quality")
+            tables = base64.b64decode(str(record.get("tables", "")), validate=True)
+            sides = None if tile is None else (int(tile[0]), int(tile[1]))
+            level = None if quality is None else int(quality)
+        except (TypeError, IndexError, ValueError) as error:
             raise ConfigError(f"an image codec's configuration is malformed: {error}") from error
+        colourspace = str(record.get("colourspace", ""))
+        return cls(str(record.get("codec")), level, sides, tables, colourspace)
 
 
 LOSSLESS = ImageFormat("jpegxl")
@@ -158,7 +154,11 @@ def _encode(rgb: NDArray[np.uint8], form: ImageFormat) -> bytes:
     if form.codec == "avif":
         return bytes(
             imagecodecs.avif_encode(
-                rgb, level=form.quality, speed=AVIF_SPEED, pixelformat="444", numthreads=1
+                rgb,
+                level=form.quality,
+                speed=AVIF_SPEED,
+                pixelformat=imagecodecs.AVIF.PIXEL_FORMAT.YUV444,
+                numthreads=1,
             )
         )
     if form.codec == "jpegxl":

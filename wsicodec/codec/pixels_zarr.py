@@ -26,9 +26,10 @@ from wsicodec.geometry import LEVELS, Region
 NAME = "wsicodec.pixels"
 _KEYS = {"format", "level", "layout", "slide", "root"}
 _CHUNK = re.compile(r"^(?P<array>.*?)/?c/(?P<index>\d+(?:/\d+)*)$")
-_ALONE = (
-    "wsicodec.pixels must be the only codec of its array: no compressors, filters or shards "
-    "beside it; the array was made or copied with others"
+_DRAWN = (
+    "the pixels of this level are drawn from the slide's embeddings, not stored: they cannot be "
+    "written (wsicodec.encode makes a slide from pixels), and wsicodec.pixels must be the only "
+    "codec of its array (no compressors, filters or shards beside it)"
 )
 
 
@@ -92,7 +93,7 @@ class Pixels(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
         self, byte_getter: ByteGetter, selection: SelectorTuple, chunk_spec: ArraySpec
     ) -> NDBuffer | None:
         if not isinstance(byte_getter, StorePath):
-            raise StoreError(_ALONE)
+            raise StoreError(_DRAWN)
         match = _CHUNK.match(byte_getter.path)
         if match is None:
             raise StoreError(f"expected a chunk key ending in c/…, got {byte_getter.path!r}")
@@ -130,25 +131,22 @@ class Pixels(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
         return np.ascontiguousarray(drawn[shifted])
 
     async def decode(self, chunks_and_specs: Any) -> Any:  # noqa: ARG002
-        """Never reached where this codec stands alone: zarr calls it beside other codecs."""
-        raise TypeError(_ALONE)
+        """Refused: zarr only comes here to write, or where other codecs stand beside this one."""
+        raise TypeError(_DRAWN)
 
     async def encode(self, chunks_and_specs: Any) -> Any:  # noqa: ARG002
         """Refused: `wsicodec.encode` is the only writer."""
-        raise TypeError(
-            "the levels of a wsicodec slide are drawn from its embeddings and cannot be written; "
-            "make a slide from pixels with wsicodec.encode"
-        )
+        raise TypeError(_DRAWN)
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
         """Unknown: there are no encoded chunks."""
         raise NotImplementedError
 
     async def _decode_single(self, *_: Any) -> NDBuffer:
-        raise TypeError(_ALONE)
+        raise TypeError(_DRAWN)
 
     async def _encode_single(self, *_: Any) -> Buffer | None:
-        raise TypeError(_ALONE)
+        raise TypeError(_DRAWN)
 
 
 def _span(part: Any, size: int) -> tuple[int, int]:

@@ -5,7 +5,7 @@ the first would stall every other read of the process, the second hangs.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -102,10 +102,14 @@ def _path(array: ImageArray, i: int, j: int) -> str:
     return f"{array.path}/c/{i}/{j}/0"
 
 
-async def _all(jobs: Iterable[Any]) -> None:
-    async with asyncio.TaskGroup() as group:
-        for job in jobs:
-            group.create_task(job)
+async def _all(jobs: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Await all of them; the first error ends the others and reaches the reader as it is."""
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def _chunk(

@@ -21,7 +21,7 @@ Format version 1. All integers little-endian. A bitstream is header, bitmap, pay
                       range   see `range_coder`
                       blosc2  a blosc2 chunk of the symbols (k, n) as int16, component by component
 
-Limits: gh * gw <= 2**18, d <= 4096, k <= d, body <= 2**30 bytes. A decoder checks the header, then
+Limits: gh * gw <= 2**16, d <= 4096, k <= d, body <= 2**30 bytes. A decoder checks the header, then
 the crc, then its tables' fingerprint, and only then allocates. It refuses whatever is not exactly
 as above, unread bytes included. An encoder uses bitmap modes 0 and 1 where they apply and else
 the shorter of 2 and 3. Cells that are not valid decode to zeros.
@@ -41,7 +41,7 @@ from wsicodec.errors import BitstreamError, ConfigError
 MAGIC = b"WSIE"
 VERSION = 1
 BACKENDS = ("range", "blosc2")
-MAX_CELLS = 1 << 18
+MAX_CELLS = 1 << 16
 MAX_BODY = 1 << 30  # bytes
 ALL_VALID, NONE_VALID, RAW, DEFLATED = range(4)
 _HEADER = struct.Struct("<4sBBHHHH8sI")

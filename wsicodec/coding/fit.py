@@ -1,54 +1,62 @@
-"""Fit the integer tables of a bundle to real embedding vectors (training only, floats allowed).
+"""Fit the integer tables of a bundle to real embeddings (training only, floats allowed).
 
 The Karhunen-Loeve transform decorrelates the values; one step for all components is reverse
-water-filling, the best split of a rate among Gaussian components at high rate (Cover and Thomas,
-Elements of Information Theory, 2nd ed., theorem 10.3.3).
+water-filling, the best split of a rate among Gaussian components (Cover and Thomas, Elements of
+Information Theory, 2nd ed., theorem 10.3.3).
 """
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wsicodec.coding.entropy_model import MAX_REACH, PRECISION, EntropyModel, estimated_bits
+from wsicodec.coding.fit_model import Grids, fit_model, flat_model
+from wsicodec.coding.predictor import estimated_bits
 from wsicodec.coding.quantizer import FRACTION_BITS, EmbeddingTables, dequantize, quantize
 from wsicodec.errors import ConfigError
 
-REACH_QUANTILE = 0.9999  # share of symbols that need no escape
-PRIOR_WEIGHT = 30.0  # vectors that the Laplace prior of a histogram counts as
-SEARCH_ROUNDS = 18  # halvings of the step's interval on a log scale
+CHUNK = 32  # cells; side of the grids that adaptation is learned on, that of a store's chunks
+DEAD_ZONE = 0.62  # steps
+SEARCH_ROUNDS = 16  # halvings of the step's interval on a log scale
+SEARCH_VECTORS = 8192  # vectors that a search looks at; the final fit uses all
 
 Floats = NDArray[np.floating[Any]]
+Embeddings = Floats | Sequence[Floats]
+"""Vectors (n, d) without a place, or grids (gh, gw, d) whose blank cells are zeros."""
 
 
 @dataclass(frozen=True, slots=True)
 class RatePoint:
-    """One operating point on held-out vectors."""
+    """One operating point on held-out embeddings."""
 
     step: float  # bin width in units of the embedding
     components: int  # symbols per vector
     bytes_per_vector: float  # estimated, without headers
-    relative_mse: float  # squared error over variance around the fitted mean
+    relative_mse: float  # squared error over variance around the vectors' own mean
     cosine: float  # mean cosine of decoded and original vectors
 
 
 def fit_tables(
-    vectors: Floats,
+    embeddings: Embeddings,
     *,
     step: float | None = None,
     target_relative_error: float | None = None,
     target_bytes: float | None = None,
+    dead_zone: float = DEAD_ZONE,
 ) -> EmbeddingTables:
-    """Fit basis, mean and frequency tables to training vectors.
+    """Fit basis, mean and frequency tables to training embeddings.
 
-    vectors: (n, d), n at least 2
+    embeddings: grids (gh, gw, d) with blank cells zero, or vectors (n, d) if they have no place;
+        only grids teach what neighbours tell
     step: bin width in units of the embedding, or instead of it
-    target_relative_error: squared error over variance around the mean that shall be kept, or
-    target_bytes: estimated payload bytes per vector that shall not be passed
+    target_relative_error: squared error over variance around the mean not to be passed, or
+    target_bytes: estimated payload bytes per vector not to be passed
+    dead_zone: steps around zero, 0.5 to 1
 
-    Raises ConfigError unless exactly one of the three is given and can be reached.
+    Raises ConfigError unless exactly one of the three is given and the embeddings are usable.
     """
     targets = (step, target_relative_error, target_bytes)
     if sum(t is not None for t in targets) != 1 or not all(t is None or t > 0 for t in targets):
@@ -56,24 +64,79 @@ def fit_tables(
             "expected exactly one of step, target_relative_error and target_bytes, above zero; "
             f"got {targets}"
         )
-    vectors = _check_vectors(vectors)
-    transform = karhunen_loeve(vectors)
+    chunks = Chunks.of(embeddings)
+    transform = karhunen_loeve(chunks.vectors)
     if step is None:
-        step = _search_step(vectors, transform, target_relative_error, target_bytes)
-    return _tables(vectors, transform, step)
+        few = chunks.first(SEARCH_VECTORS)
+
+        def too_fine(candidate: float) -> bool:
+            point = measure(few, _tables(few, transform, candidate, dead_zone))
+            if target_bytes is not None:
+                return point.bytes_per_vector > target_bytes
+            return point.relative_mse <= (target_relative_error or 0.0)
+
+        step = _search_step(too_fine, transform, finest=target_bytes is not None)
+    return _tables(chunks, transform, step, dead_zone)
 
 
 def rate_distortion(
-    vectors_fit: Floats, vectors_test: Floats, steps: Iterable[float]
+    embeddings_fit: Embeddings,
+    embeddings_test: Embeddings,
+    steps: Iterable[float],
+    dead_zone: float = DEAD_ZONE,
 ) -> list[RatePoint]:
     """Operating points of tables fitted to one set and measured on another.
 
-    vectors_fit, vectors_test: (n, d), from different slides
+    embeddings_fit, embeddings_test: as for `fit_tables`, from different slides
     steps: bin widths in units of the embedding
     """
-    fit, test = _check_vectors(vectors_fit), _check_vectors(vectors_test)
-    transform = karhunen_loeve(fit)
-    return [_measure(test, _tables(fit, transform, step)) for step in steps]
+    fit, test = Chunks.of(embeddings_fit), Chunks.of(embeddings_test)
+    transform = karhunen_loeve(fit.vectors)
+    return [measure(test, _tables(fit, transform, step, dead_zone)) for step in steps]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """Embeddings cut as a store cuts them.
+
+    vectors: (n, d) of all valid cells, chunk by chunk, row-major inside
+    masks: validity (gh, gw) of each chunk, at most CHUNK x CHUNK
+    """
+
+    vectors: NDArray[np.float64]
+    masks: tuple[NDArray[np.bool_], ...]
+
+    @classmethod
+    def of(cls, embeddings: Embeddings) -> "Chunks":
+        """Cut grids into chunks; scatter placeless vectors so that none has a neighbour."""
+        grids = _scatter(embeddings) if isinstance(embeddings, np.ndarray) else list(embeddings)
+        parts, masks = [], []
+        for grid in grids:
+            for y in range(0, grid.shape[0], CHUNK):
+                for x in range(0, grid.shape[1], CHUNK):
+                    part = grid[y : y + CHUNK, x : x + CHUNK]
+                    valid = np.asarray(part.any(axis=2), np.bool_)
+                    if valid.any():
+                        parts.append(np.asarray(part[valid], np.float64))
+                        masks.append(valid)
+        vectors = np.concatenate(parts) if parts else np.zeros((0, 1))
+        if not bool(np.isfinite(vectors).all()) or not bool((vectors != vectors[:1]).any()):
+            raise ConfigError(
+                f"expected finite embeddings that differ from each other, got {len(vectors)} "
+                "vectors without; check the embedder's output"
+            )
+        return cls(vectors, tuple(masks))
+
+    def first(self, count: int) -> "Chunks":
+        """The first chunks, up to the one that holds vector number `count`."""
+        ends = np.cumsum([int(mask.sum()) for mask in self.masks])
+        chunks = int(np.searchsorted(ends, count)) + 1
+        return Chunks(self.vectors[: ends[:chunks][-1]], self.masks[:chunks])
+
+    def split(self, symbols: NDArray[np.int32]) -> Grids:
+        """Symbols (n, k) of all vectors as pairs of one chunk's symbols and validity."""
+        ends = np.cumsum([int(mask.sum()) for mask in self.masks])
+        return list(zip(np.split(symbols, ends[:-1]), self.masks, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +149,7 @@ class Transform:
 
 
 def karhunen_loeve(vectors: NDArray[np.float64]) -> Transform:
-    """Mean and eigenvectors of the covariance, by falling variance.
-
-    vectors: (n, d)
+    """Mean and eigenvectors of the covariance of vectors (n, d), by falling variance.
 
     Each row's largest entry is positive, so that a repeated fit gives the same tables.
     """
@@ -105,54 +166,12 @@ def relative_mse(vectors: Floats, decoded: Floats) -> float:
     return float(error / np.square(vectors - vectors.mean(axis=0)).sum())
 
 
-def _check_vectors(vectors: Floats) -> NDArray[np.float64]:
-    if vectors.ndim != 2 or len(vectors) < 2 or not bool(np.isfinite(vectors).all()):
-        raise ConfigError(
-            f"expected at least two finite vectors (n, d) to fit to, got shape {vectors.shape}; "
-            "check the embedder's output"
-        )
-    if not bool((vectors != vectors[0]).any()):
-        raise ConfigError("expected vectors that differ, got one vector repeated")
-    return vectors.astype(np.float64)
-
-
-def _search_step(
-    vectors: NDArray[np.float64],
-    transform: Transform,
-    target_relative_error: float | None,
-    target_bytes: float | None,
-) -> float:
-    """The largest step within the error, or the smallest within the bytes, by bisection."""
-    low, high = transform.deviations[0] / 1000, transform.deviations[0] * 8
-    for _ in range(SEARCH_ROUNDS):
-        middle = float(np.sqrt(low * high))
-        point = _measure(vectors, _tables(vectors, transform, middle))
-        if target_relative_error is not None:
-            finer = point.relative_mse > target_relative_error
-        else:
-            finer = target_bytes is not None and point.bytes_per_vector <= target_bytes
-        low, high = (low, middle) if finer else (middle, high)
-    return float(low if target_relative_error is not None else high)
-
-
-def _tables(vectors: NDArray[np.float64], transform: Transform, step: float) -> EmbeddingTables:
-    one = 1 << FRACTION_BITS
-    mean = np.rint(transform.mean * (one / step))
-    if np.abs(mean).max() >= 1 << 31:
-        raise ConfigError(f"expected a step above {step} for a mean that large; use a larger one")
-    symbols = np.rint((vectors - transform.mean) @ transform.basis.T / step)
-    kept = np.flatnonzero(symbols.any(axis=0))
-    kept = kept if len(kept) else np.zeros(1, np.int64)
-    basis = np.rint(transform.basis[kept] * one).astype(np.int32)
-    model = _fit_model(symbols[:, kept].astype(np.int32))
-    return EmbeddingTables(basis, mean.astype(np.int32), float(step), model)
-
-
-def _measure(vectors: NDArray[np.float64], tables: EmbeddingTables) -> RatePoint:
+def measure(chunks: Chunks, tables: EmbeddingTables) -> RatePoint:
+    """Estimated rate and distortion of embeddings coded with `tables`."""
+    vectors = chunks.vectors
     symbols = quantize(vectors, tables)
     decoded = dequantize(symbols, tables).astype(np.float64)
-    # Vectors without a place: every one is a cell of its own, without neighbours.
-    bits = estimated_bits(symbols, None, tables.model)
+    bits = sum(estimated_bits(s, valid, tables.model) for s, valid in chunks.split(symbols))
     norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(decoded, axis=1)
     cosine = (vectors * decoded).sum(axis=1) / np.maximum(norms, np.finfo(np.float64).tiny)
     return RatePoint(
@@ -164,40 +183,49 @@ def _measure(vectors: NDArray[np.float64], tables: EmbeddingTables) -> RatePoint
     )
 
 
-def _fit_model(symbols: NDArray[np.int32]) -> EntropyModel:
-    reach = int(np.clip(np.quantile(np.abs(symbols), REACH_QUANTILE), 1, MAX_REACH))
-    tables = np.stack([_frequencies(column, reach) for column in symbols.T])
-    k = len(tables)
-    return EntropyModel(
-        context_weights=np.zeros((k, 2), np.int32),
-        context_edges=np.zeros((k, 0), np.int32),
-        frequencies=np.repeat(tables[:, None], 2, axis=1),
+def _scatter(vectors: Floats) -> list[Floats]:
+    """Placeless vectors (n, d) on every second cell of 32 x 32 grids, like a chessboard."""
+    if vectors.ndim != 2:
+        raise ConfigError(
+            f"expected vectors (n, d) or a sequence of grids, got an array {vectors.shape}"
+        )
+    cells = np.flatnonzero(np.add.outer(np.arange(CHUNK), np.arange(CHUNK)).ravel() % 2 == 0)
+    grids = []
+    for start in range(0, len(vectors), len(cells)):
+        part = vectors[start : start + len(cells)]
+        grid = np.zeros((CHUNK * CHUNK, vectors.shape[1]), vectors.dtype)
+        grid[cells[: len(part)]] = part
+        grids.append(grid.reshape(CHUNK, CHUNK, -1))
+    return grids
+
+
+def _search_step(too_fine: Callable[[float], bool], transform: Transform, *, finest: bool) -> float:
+    """The finest step that is not too fine, or the coarsest that is, by bisection."""
+    low, high = transform.deviations[0] / 1000, transform.deviations[0] * 8
+    for _ in range(SEARCH_ROUNDS):
+        middle = float(np.sqrt(low * high))
+        low, high = (middle, high) if too_fine(middle) else (low, middle)
+    return float(high if finest else low)
+
+
+def _tables(chunks: Chunks, transform: Transform, step: float, dead_zone: float) -> EmbeddingTables:
+    """Tables at one step; components that never leave zero are dropped."""
+    one = 1 << FRACTION_BITS
+    mean = np.rint(transform.mean * (one / step))
+    if np.abs(mean).max() >= 1 << 31:
+        raise ConfigError(f"expected a larger step for embeddings that far from zero, got {step}")
+    everything = EmbeddingTables(
+        basis=np.rint(transform.basis * one).astype(np.int32),
+        mean=mean.astype(np.int32),
+        step=float(step),
+        dead_zone=round(dead_zone * one),
+        model=flat_model(len(transform.basis)),
     )
-
-
-def _frequencies(symbols: NDArray[np.int32], reach: int) -> NDArray[np.int32]:
-    """One table: the histogram with a discretised Laplace distribution as its prior."""
-    inside = np.abs(symbols) <= reach
-    counts = np.bincount(np.where(inside, symbols + reach, 2 * reach + 1), minlength=2 * reach + 2)
-    return to_frequencies(counts + PRIOR_WEIGHT * _laplace(float(np.abs(symbols).mean()), reach))
-
-
-def _laplace(magnitude: float, reach: int) -> NDArray[np.float64]:
-    """Discretised Laplace probabilities with mean absolute value `magnitude`, escape last.
-
-    p(s) is proportional to r**|s|; a mean of |s| of m gives r = (sqrt(1 + m**2) - 1) / m.
-    """
-    mean = max(magnitude, 1e-3)
-    ratio = (np.sqrt(1 + mean**2) - 1) / mean
-    inside = (1 - ratio) / (1 + ratio) * ratio ** np.abs(np.arange(-reach, reach + 1))
-    return np.append(inside, max(1 - inside.sum(), 1e-9))
-
-
-def to_frequencies(weights: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Integer frequencies, each at least 1, that sum to 2**PRECISION, near to `weights`.
-
-    weights: (symbols,), not negative
-    """
-    free = (1 << PRECISION) - len(weights)
-    cumulative = np.rint(np.cumsum(weights) / weights.sum() * free).astype(np.int64)
-    return (np.diff(cumulative, prepend=0) + 1).astype(np.int32)
+    symbols = quantize(chunks.vectors, everything)
+    kept = np.flatnonzero(symbols.any(axis=0))
+    kept = kept if len(kept) else np.zeros(1, np.int64)
+    return dataclasses.replace(
+        everything,
+        basis=everything.basis[kept],
+        model=fit_model(chunks.split(symbols[:, kept])),
+    )

@@ -74,7 +74,7 @@ def _decode_residuals(
     count = int(escaped.sum())
     if count:
         residuals[escaped] = _decode_escaped(decoder, count, model.reach)
-    return residuals.reshape(rows.shape)
+    return np.asarray(residuals.reshape(rows.shape), np.int64)
 
 
 def _encode_escaped(
@@ -101,7 +101,7 @@ def _decode_escaped(
     excess = size.astype(np.int64)
     long = length > 1
     excess[long] += decoder.decode(stream.model.Uniform(), size[long])
-    return np.where(heads & 1, -reach - excess, reach + excess)
+    return np.asarray(np.where(heads & 1, -reach - excess, reach + excess), np.int64)
 
 
 def _broken(reason: str) -> BitstreamError:

@@ -24,12 +24,14 @@ def session(bundle: Bundle, graph: str, part: str, threads: int = 1) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    weights = bundle.weights(part)
+    data = bundle.read(graph)
+    # A part may hold more than this graph (the encoder beside the decoder); names stand in clear.
+    weights = {k: v for k, v in bundle.weights(part).items() if k.encode() in data}
     values = [onnxruntime.OrtValue.ortvalue_from_numpy(v) for v in weights.values()]
     options.add_external_initializers(list(weights), values)
     try:
         return onnxruntime.InferenceSession(
-            bundle.read(graph), options, providers=["CPUExecutionProvider"]
+            data, options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # onnxruntime has no public base class of its errors
         raise BundleError(f"onnxruntime cannot run {graph} of {bundle.name}: {error}") from error

@@ -19,7 +19,7 @@ class UNetConfig:
     parent_channels: int = 48  # 3 colours of 4x4 parent pixels under a latent cell
     widths: tuple[int, int, int] = (64, 128, 192)  # on the latent grid, a half and a quarter of it
     down_blocks: tuple[int, int, int] = (1, 1, 3)
-    up_blocks: tuple[int, int, int] = (2, 2, 2)
+    up_blocks: tuple[int, int, int] = (2, 1, 1)
     embedding: int = 256  # of time, step, magnification and whether there is a parent
     cond: int = 128  # channels of the summarizer's map
 

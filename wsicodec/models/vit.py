@@ -173,7 +173,7 @@ class VisionTransformer(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Embed images (n, 3, h, w) in [-1, 1]; gives the normalised class token (n, width)."""
         cells = self.patch_embed(images)
-        x = torch.cat((self.cls_token.expand(len(cells), -1, -1), cells), 1)
+        x = torch.cat((self.cls_token.expand(cells.shape[0], -1, -1), cells), 1)
         x = x + self.positions(images.shape[2], images.shape[3])
         for block in self.blocks:
             x = block(x)

@@ -92,10 +92,23 @@ class ZoomLDM(nn.Module):
             cond: (n, d + 1, h / 4, w / 4) conditioning map, see `diffusion.windows`.
             mag: (n,) magnification index 0..7.
         """
+        return self.estimate(x, t, dt, parent, has_parent, cond, mag)[0]
+
+    def estimate(
+        self,
+        x: Tensor,
+        t: Tensor,
+        dt: Tensor,
+        parent: Tensor,
+        has_parent: Tensor,
+        cond: Tensor,
+        mag: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """`forward`, and the Gaussian posterior's deviation (n, c, 1, 1) that it is scaled by."""
         flag = has_parent[:, None, None, None]
         unshuffled = F.pixel_unshuffle(parent, PARENT) * flag
-        mean, width = self.posterior(x, t, unshuffled, has_parent)
+        mean, spread = self.posterior(x, t, unshuffled, has_parent)
         told = flag.expand(-1, 1, *x.shape[2:])
         modulation = self.unet.modulation(t, dt, has_parent, mag)
         inputs = torch.cat([x, unshuffled, told], 1)
-        return mean + width * self.unet(inputs, modulation, self.summarizer(cond, mag))
+        return mean + spread * self.unet(inputs, modulation, self.summarizer(cond, mag)), spread

@@ -18,6 +18,7 @@ Pixel = TypeVar("Pixel", np.uint8, np.float32, np.float64)
 # Everything that is ever told about a source besides its pixels. None of it can name a person.
 FACTS = ("vendor", "objective", "compression", "quality", "tile", "bits")
 WHITE = 255
+STRIP = 1 << 23  # pixels that are held at once while a level is made smaller
 
 
 @runtime_checkable
@@ -116,7 +117,7 @@ def _box_ragged(rgb: NDArray[Any], factor: int) -> NDArray[Any]:
 
 
 def reduce_to_fit(
-    read_rows: "RowReader", shape: tuple[int, int], max_side: int, rows_at_once: int = 1024
+    read_rows: "RowReader", shape: tuple[int, int], max_side: int
 ) -> NDArray[np.uint8]:
     """Box-filter an image by the smallest whole factor that makes it fit, strip by strip.
 
@@ -125,7 +126,7 @@ def reduce_to_fit(
     max_side: longest side wanted, pixels.
     """
     factor = max(1, -(-max(shape) // max_side))
-    step = max(factor, rows_at_once // factor * factor)
+    step = max(1, STRIP // (shape[1] * factor)) * factor
     strips = [
         box_reduce(read_rows(y, min(y + step, shape[0])), factor) for y in range(0, shape[0], step)
     ]

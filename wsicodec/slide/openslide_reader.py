@@ -1,6 +1,6 @@
 """Everything that OpenSlide opens: SVS, NDPI, SCN, MRXS, DICOM, Philips, generic tiled TIFF."""
 
-import threading
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -38,7 +38,6 @@ class OpenSlideReader:
 
     def __init__(self, path: Path, tiff: TiffFacts | None = None) -> None:
         self.path = path
-        self._lock = threading.Lock()
         try:
             self._slide = openslide.OpenSlide(str(path))
         except (openslide.OpenSlideError, OSError) as error:
@@ -48,11 +47,21 @@ class OpenSlideReader:
             ) from error
         width, height = self._slide.dimensions
         self.shape: tuple[int, int] = (height, width)
-        self.mpp, self.mpp_source = self._find_mpp()
         self.facts: Facts = self._find_facts(tiff)
         self.icc: bytes | None = tiff.icc if tiff else self._color_profile()
 
-    def _find_mpp(self) -> Found:
+    @property
+    def mpp(self) -> float | None:
+        """µm per pixel, None if absent; raises MppError if it is not believable."""
+        return self._scale[0]
+
+    @property
+    def mpp_source(self) -> str:
+        """The property that `mpp` was read from."""
+        return self._scale[1]
+
+    @cached_property
+    def _scale(self) -> Found:
         properties = self._slide.properties
         try:
             x = float(properties[openslide.PROPERTY_NAME_MPP_X])
@@ -120,8 +129,7 @@ class OpenSlideReader:
 
     def close(self) -> None:
         """Close the slide."""
-        with self._lock:
-            self._slide.close()
+        self._slide.close()
 
     def __enter__(self) -> Self:
         return self

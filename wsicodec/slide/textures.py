@@ -47,7 +47,7 @@ class Canvas:
     def __init__(self, seed: int, kind: int, variant: int) -> None:
         self._shared = np.random.default_rng((seed, kind, 0))
         self._own = np.random.default_rng((seed, kind, 1, variant))
-        self._near = _border_weight()
+        self._near, self._far = _border_weights()
         self.haematoxylin: Field = np.zeros((MACRO, MACRO), np.float32)
         self.eosin: Field = np.zeros((MACRO, MACRO), np.float32)
 
@@ -69,7 +69,7 @@ class Canvas:
         )
 
     def _mixed(self, shared: Field, own: Field) -> Field:
-        return np.asarray(self._near * shared + np.sqrt(1 - self._near**2) * own, np.float32)
+        return np.asarray(self._near * shared + self._far * own, np.float32)
 
     def cells(self, spacing: int, numbers: int) -> NDArray[np.float64]:
         """Random numbers for a grid of places: (n, y, x, 0..1 ...) with jittered positions."""
@@ -247,13 +247,14 @@ def _warp(field: Field, by_y: Field, by_x: Field) -> Field:
     return np.asarray(upper * (1 - fy) + lower * fy, np.float32)
 
 
-def _border_weight() -> Field:
-    """1 at the border of a macro-tile, 0 from 2 * SHARED pixels inwards."""
-    i = np.arange(MACRO)
+def _border_weights() -> tuple[Field, Field]:
+    """Cosine and sine of an angle that rises smoothly from the border of a macro-tile inwards."""
+    i = np.arange(MACRO, dtype=np.float32)
     near = np.minimum(i, MACRO - 1 - i)
-    ramp = np.clip((2 * SHARED - near) / SHARED, 0, 1)
+    ramp = np.clip((near - SHARED) / SHARED, 0, 1)
     ramp = ramp * ramp * (3 - 2 * ramp)
-    return np.maximum(ramp[:, None], ramp[None, :]).astype(np.float32)
+    angle = (ramp[:, None] * ramp[None, :]) * np.float32(np.pi / 2)
+    return np.asarray(np.cos(angle), np.float32), np.asarray(np.sin(angle), np.float32)
 
 
 def _between(ends: tuple[float, float], share: float) -> float:

@@ -136,29 +136,45 @@ class TiffReader:
         self._lock = threading.Lock()
         try:
             self._tif = tifffile.TiffFile(path)
-            series = max(self._tif.series, key=lambda s: s.size)
-            self._levels = [_Level(level, self._lock, path.name) for level in series.levels]
-            page = self._levels[0].page
+        except DAMAGED as error:
+            raise _unreadable(path.name, error) from error
+        try:
+            self._read_directories()
         except SlideError:
+            self.close()
             raise
         except DAMAGED as error:
-            raise SlideError(
-                f"expected a TIFF, but {path.name} cannot be read: {error}; "
-                "check that the file is whole"
-            ) from error
+            self.close()
+            raise _unreadable(path.name, error) from error
+
+    def _read_directories(self) -> None:
+        series = max(self._tif.series, key=lambda s: s.size)
+        self._levels = [_Level(level, self._lock, self.path.name) for level in series.levels]
+        page = self._levels[0].page
         self.shape: tuple[int, int] = self._levels[0].shape
-        self.mpp, self.mpp_source = self._find_mpp(page)
+        self._page = page
         self.facts: Facts = allowed_facts({"vendor": "tiff", **_page_facts(self._tif, page)})
         icc = page.tags.valueof(ICC_TAG)
         self.icc: bytes | None = icc if isinstance(icc, bytes) else None
 
-    def _find_mpp(self, page: Any) -> Found:
+    @property
+    def mpp(self) -> float | None:
+        """µm per pixel, None if absent; raises MppError if it is not believable."""
+        return self._scale[0]
+
+    @property
+    def mpp_source(self) -> str:
+        """The tag that `mpp` was read from."""
+        return self._scale[1]
+
+    @cached_property
+    def _scale(self) -> Found:
         if self._tif.ome_metadata:
             found = mpp_of_ome(self._tif.ome_metadata, self.path.name)
             if found != ABSENT:
                 return found
-        x, y = (page.tags.valueof(code) for code in (282, 283))
-        unit = page.tags.valueof(296, default=2)
+        x, y = (self._page.tags.valueof(code) for code in (282, 283))
+        unit = self._page.tags.valueof(296, default=2)
         if not x or not y or not x[1] or not y[1]:
             return ABSENT
         return mpp_of_resolution(x[0] / x[1], y[0] / y[1], int(unit), self.path.name)
@@ -224,7 +240,7 @@ class _Level:
             with self._lock:
                 array = np.squeeze(self._series.asarray())
         except DAMAGED as error:
-            raise self._unreadable(error) from error
+            raise _unreadable(self.name, error) from error
         return np.asarray(array.transpose(self._order), np.uint8)
 
     def _read_page(self, page: Any, region: Region) -> NDArray[np.uint8]:
@@ -260,11 +276,11 @@ class _Level:
             key = page.keyframe
             tile = key.decode(data, index, jpegtables=key.jpegtables)[0]
         except DAMAGED as error:
-            raise self._unreadable(error) from error
+            raise _unreadable(self.name, error) from error
         return None if tile is None else np.asarray(tile[0], np.uint8)
 
-    def _unreadable(self, error: Exception) -> SlideError:
-        return SlideError(
-            f"expected pixels in {self.name}, but they cannot be read: {error}; "
-            "check that the file is whole"
-        )
+
+def _unreadable(name: str, error: Exception) -> SlideError:
+    return SlideError(
+        f"expected pixels in {name}, but they cannot be read: {error}; check that the file is whole"
+    )

@@ -7,6 +7,7 @@ comes out depends on what was done before, so a run that resumes writes the same
 import io
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,9 +87,9 @@ class PictureBlock:
     def _flush(self) -> None:
         rows, self._rows = np.concatenate(self._rows), []
         height, width = self._picture.chunk
-        for x in range(0, rows.shape[1], width):
-            path = chunk_path(self._picture, self._y // height, (self._x0 + x) // width)
-            chunk = fill_chunk(rows[:, x : x + width], (height, width))
+        for y, x in product(range(0, rows.shape[0], height), range(0, rows.shape[1], width)):
+            path = chunk_path(self._picture, (self._y + y) // height, (self._x0 + x) // width)
+            chunk = fill_chunk(rows[y : y + height, x : x + width], (height, width))
             self._done.append(
                 self._pool.submit(write_picture, self._job, path, chunk, self._picture.form)
             )

@@ -45,8 +45,8 @@ def slide_digest(shape: tuple[int, int], fingerprint: str, payloads: Digests) ->
 
 
 def is_payload(path: str) -> bool:
-    """Whether an object of a store holds data, rather than JSON about it."""
-    return path.rsplit("/", 1)[-1] not in (ROOT, MANIFEST)
+    """Whether an object of a store is a chunk, rather than JSON about chunks."""
+    return "/c/" in path
 
 
 def manifest(objects: Digests) -> bytes:

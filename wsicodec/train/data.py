@@ -7,8 +7,10 @@ decoded once into a pyramid of arrays on disk, memory-mapped afterwards, so proc
 import csv
 import os
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import openslide
@@ -48,17 +50,54 @@ class Picture:
     tissue: NDArray[np.float32] = field(repr=False)  # fraction per MAP_STEP x MAP_STEP pixels
 
     @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Height and width of every level."""
+        return [(a.shape[0], a.shape[1]) for a in self.levels]
+
+    def tissue_in(self, level: int, y: int, x: int, side: int) -> float:
+        """Tissue fraction of a square window in pixels of `level`."""
+        return share_of(self.tissue, level, y, x, side)
+
+    def crop(self, level: int, y: int, x: int, side: int) -> Pixels:
+        """A square of pixels (side, side, 3) of `level`."""
+        return np.ascontiguousarray(self.levels[level][y : y + side, x : x + side])
+
+    @property
     def mag_index(self) -> int:
         """Magnification index of the finest level."""
         return min(LEVELS - 1, max(0, round(float(np.log2(self.mpp / NATIVE_MPP)))))
 
+
+
+class Place(Protocol):
+    """What windows are drawn from: a Picture, or something made from one."""
+
+    @property
+    def source(self) -> str:
+        """Repository or archive it comes from."""
+
+    @property
+    def mag_index(self) -> int:
+        """Magnification index of level 0."""
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Height and width in pixels of every level."""
+
     def tissue_in(self, level: int, y: int, x: int, side: int) -> float:
         """Tissue fraction of a square window in pixels of `level`."""
-        scale = (1 << level) / MAP_STEP
-        y0, x0 = int(y * scale), int(x * scale)
-        y1, x1 = int(np.ceil((y + side) * scale)), int(np.ceil((x + side) * scale))
-        part = self.tissue[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
-        return float(part.mean()) if part.size else 0.0
+
+    def crop(self, level: int, y: int, x: int, side: int) -> Pixels:
+        """A square of pixels (side, side, 3) of `level`."""
+
+
+def share_of(tissue: NDArray[np.float32], level: int, y: int, x: int, side: int) -> float:
+    """Mean of a map with MAP_STEP level-0 pixels a cell over a square in pixels of `level`."""
+    scale = (1 << level) / MAP_STEP
+    y0, x0 = int(y * scale), int(x * scale)
+    y1, x1 = int(np.ceil((y + side) * scale)), int(np.ceil((x + side) * scale))
+    part = tissue[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
+    return float(part.mean()) if part.size else 0.0
 
 
 def halve(rgb: Pixels) -> Pixels:
@@ -156,8 +195,8 @@ def generator(seed: int, index: int) -> np.random.Generator:
 class Sampler:
     """Draws windows: magnification first, then source, then image, then place."""
 
-    def __init__(self, pictures: list[Picture], config: DataConfig, side: int) -> None:
-        self.pictures, self.config = pictures, config
+    def __init__(self, places: Sequence[Place], config: DataConfig, side: int) -> None:
+        self.places, self.config = places, config
         self.choices = [self._choices(mag, side) for mag in range(LEVELS)]
         weights = np.array(config.magnifications, float)
         weights[[i for i, choice in enumerate(self.choices) if not choice]] = 0
@@ -165,11 +204,11 @@ class Sampler:
 
     def _choices(self, mag: int, side: int) -> list[tuple[float, list[tuple[float, int, int]]]]:
         by_source: dict[str, list[tuple[float, int, int]]] = defaultdict(list)
-        for number, picture in enumerate(self.pictures):
-            level = mag - picture.mag_index
-            if 0 <= level < len(picture.levels) and min(picture.levels[level].shape[:2]) >= side:
-                area = float(np.prod(picture.levels[level].shape[:2]))
-                by_source[picture.source].append((area**0.5, number, level))
+        for number, place in enumerate(self.places):
+            level = mag - place.mag_index
+            if 0 <= level < len(place.shapes) and min(place.shapes[level]) >= side:
+                area = float(np.prod(place.shapes[level]))
+                by_source[place.source].append((area**0.5, number, level))
         shares = np.array([sum(a * a for a, _, _ in items) ** 0.5 for items in by_source.values()])
         return list(zip(capped(shares, self.config.source_cap), by_source.values(), strict=True))
 
@@ -184,13 +223,13 @@ class Sampler:
         items = sources[rng.choice(len(sources), p=[s for s, _ in sources])][1]
         weights = np.array([w for w, _, _ in items])
         _, number, level = items[rng.choice(len(items), p=weights / weights.sum())]
-        picture = self.pictures[number]
-        h, w = picture.levels[level].shape[:2]
-        places = rng.random((12, 2))
+        place = self.places[number]
+        h, w = place.shapes[level]
+        corners = rng.random((12, 2))
         best, most = (0, 0), -1.0
-        for fy, fx in places:
+        for fy, fx in corners:
             y, x = (int(f * (n - side + 1)) // align * align for f, n in ((fy, h), (fx, w)))
-            tissue = picture.tissue_in(level, y, x, side)
+            tissue = place.tissue_in(level, y, x, side)
             if tissue > most:
                 best, most = (y, x), tissue
             if tissue >= self.config.tissue_share:
@@ -199,9 +238,7 @@ class Sampler:
 
     def read(self, window: Window) -> Pixels:
         """The window's pixels (side, side, 3)."""
-        level = self.pictures[window.picture].levels[window.level]
-        y, x, side = window.y, window.x, window.side
-        return np.ascontiguousarray(level[y : y + side, x : x + side])
+        return self.places[window.picture].crop(window.level, window.y, window.x, window.side)
 
 
 def capped(shares: NDArray[np.float64], cap: float) -> list[float]:

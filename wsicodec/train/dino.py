@@ -1,18 +1,18 @@
 """Self-distillation without labels: a student must say of a crop what its average says of another.
 
     crops -> student backbone -> head -> softmax(. / 0.1) ------------------+
-    large crops -> teacher backbone -> head -> softmax((. - centre) / 0.04)-+-> cross-entropy
+    large crops -> teacher backbone -> head -> sharpen, balance ------------+-> cross-entropy
 
-The teacher is a moving average of the student; centring and sharpening keep it from collapsing
-(Caron et al. 2021). Patches here are counted in thousands, not in hundreds of millions, so light
+The teacher is a moving average of the student (Caron et al. 2021). What keeps it from collapsing
+is balancing: Sinkhorn's iterations spread each batch evenly over the prototypes (Caron et al.
+2020; Oquab et al. 2023 put them in the place of DINO's centring). With batches of 32 centring
+swung between a few prototypes and never settled; balancing does. Patches here are counted in thousands, not in hundreds of millions, so light
 helpers stand beside it: a linear read-out of the crop's own optical density, which makes stain and
 layout part of the vector, and a spread term (KoLeo, Sablayrolles et al. 2019).
 """
 
 import copy
-import math
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -28,12 +28,11 @@ TEXTURE = 4  # cells a side of the octave energies that are read out
 class DinoConfig:
     """Sizes, temperatures and weights of the distillation."""
 
-    prototypes: int = 2048
+    prototypes: int = 1024
     hidden: int = 512  # width of the head's two hidden layers
     bottleneck: int = 128  # width of what is compared with the prototypes
     student_temperature: float = 0.1
-    teacher_temperature: float = 0.04
-    center_life: float = 250.0  # half-life of the centre, patches
+    teacher_temperature: float = 0.06
     teacher_life: tuple[float, float] = (0.05, 2000.0)  # share of what was seen, at most patches
     distil: float = 1.0  # weight of the cross-entropy
     density: float = 1.0  # weight of the read-out of thumbnail and texture
@@ -62,8 +61,6 @@ class Head(nn.Module):
 class Distillation(nn.Module):
     """Student, teacher and the losses between them."""
 
-    center: Tensor
-
     def __init__(self, vit: VitConfig, config: DinoConfig) -> None:
         super().__init__()
         self.config = config
@@ -72,7 +69,6 @@ class Distillation(nn.Module):
         self.readout = nn.Linear(vit.width, 3 * THUMBNAIL**2 + 2 * TEXTURE**2)
         self.teacher = copy.deepcopy(self.student).requires_grad_(requires_grad=False)
         self.teacher_head = copy.deepcopy(self.head).requires_grad_(requires_grad=False)
-        self.register_buffer("center", torch.zeros(1, config.prototypes))
 
     @torch.no_grad()
     def follow(self, patches: int, seen: int) -> None:
@@ -93,9 +89,8 @@ class Distillation(nn.Module):
         """
         config, (count, views) = self.config, large.shape[:2]
         with torch.no_grad():
-            wanted = self.teacher_head(self.teacher(large.flatten(0, 1))).unflatten(0, (count, views))
-            target = ((wanted - self.center) / config.teacher_temperature).softmax(-1)
-            self._recentre(wanted.flatten(0, 1), count)
+            scores = self.teacher_head(self.teacher(large.flatten(0, 1)))
+            target = balanced(scores / config.teacher_temperature).unflatten(0, (count, views))
         vectors = self.student(large.flatten(0, 1)).unflatten(0, (count, views))
         every = torch.cat(
             (vectors, self.student(small.flatten(0, 1)).unflatten(0, (count, small.shape[1]))), 1
@@ -109,14 +104,19 @@ class Distillation(nn.Module):
         loss = config.distil * distil + config.density * density + config.spread * spread
         entropy = -(target * target.clamp_min(1e-12).log()).sum(-1).mean()
         marginal = target.mean((0, 1))
-        used = -(marginal * marginal.clamp_min(1e-12).log()).sum().exp()
+        used = (marginal * marginal.clamp_min(1e-12).log()).sum().neg().exp()
         terms = {"distil": distil, "density": density, "spread": spread}
         terms |= {"entropy": entropy, "used": used}
         return loss, {name: value.detach() for name, value in terms.items()}
 
-    def _recentre(self, scores: Tensor, patches: int) -> None:
-        keep = 0.5 ** (patches / self.config.center_life)
-        self.center.lerp_(scores.mean(0, keepdim=True), 1 - keep)
+
+def balanced(scores: Tensor, rounds: int = 3) -> Tensor:
+    """Probabilities (n, p) near exp(scores) whose columns share the batch evenly (Cuturi 2013)."""
+    shares = torch.exp(scores - scores.max())
+    for _ in range(rounds):
+        shares = shares / shares.sum(0, keepdim=True).clamp_min(1e-30) / shares.shape[1]
+        shares = shares / shares.sum(1, keepdim=True).clamp_min(1e-30) / shares.shape[0]
+    return shares * shares.shape[0]
 
 
 def cross_entropy(target: Tensor, said: Tensor) -> Tensor:
@@ -156,12 +156,3 @@ def spread_loss(vectors: Tensor) -> Tensor:
         nearest = alike.argmax(1)
     return -torch.log((unit - unit[nearest]).norm(dim=-1) + 1e-4).mean()
 
-
-def chance(prototypes: int) -> float:
-    """Cross-entropy of a student that knows nothing."""
-    return math.log(prototypes)
-
-
-def backbone(model: Distillation) -> VisionTransformer:
-    """What is shipped: the teacher."""
-    return cast(VisionTransformer, model.teacher)

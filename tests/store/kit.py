@@ -1,0 +1,111 @@
+"""A bundle without weights and networks without layers, so that stores can be made in a second."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from safetensors.numpy import save
+from zarr.registry import register_codec
+
+from wsicodec.codec import compute
+from wsicodec.codec.embed_zarr import Embed
+from wsicodec.codec.image_zarr import Image
+from wsicodec.codec.pixels_zarr import Pixels
+from wsicodec.coding.fit import fit_tables
+from wsicodec.models.bundle import SEARCH_VARIABLE, Bundle, load_bundle
+
+WIDTH = 12  # values per embedding
+CHANNELS = 4  # of the latent
+
+
+def make_bundle(folder: Path) -> Bundle:
+    """Write a bundle with real tables of embeddings and no networks, and make it findable."""
+    vectors = np.random.default_rng(0).normal(size=(400, WIDTH)).astype(np.float32)
+    part = save(fit_tables(vectors, step=0.5).to_tensors())
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "codec.safetensors").write_bytes(part)
+    config = {
+        "format": 1,
+        "name": "fake",
+        "family": "small",
+        "licence": "Apache-2.0",
+        "embedder": {"width": WIDTH},
+        "autoencoder": {"latent_channels": CHANNELS},
+        "schedule": {"kind": "flow", "steps": 1},
+        "embedding_scale": 1.0,
+        "anchors": {
+            "standard": {"level": 2, "codec": "avif", "quality": 10},
+            "detail": {"level": 1, "codec": "jpegxl", "quality": 60},
+        },
+        "files": {"codec.safetensors": hashlib.sha256(part).hexdigest()},
+    }
+    (folder / "bundle.json").write_text(json.dumps(config))
+    os.environ[SEARCH_VARIABLE] = str(folder.parent)
+    return load_bundle(folder)
+
+
+def embed(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Means and deviations of colours in the quarters of each patch."""
+    n = len(patches)
+    values = patches.reshape(n, 2, 128, 2, 128, 3).astype(np.float32)
+    means = values.mean((2, 4)).reshape(n, WIDTH) / 64 - 2
+    # Depends on the batch, as real matrix products do, so that grouping is tested.
+    return np.asarray(means + 0.5 * (n % 7) + 0.01, np.float32)
+
+
+class Networks:
+    """Stands for the networks that draw: latents are the noise's own, pixels are latents."""
+
+    batch = 4
+
+    def denoise(
+        self, x: NDArray[np.float32], t: float, step: float, conditions: Any
+    ) -> NDArray[np.float32]:
+        return 0.5 * x
+
+    def decode(self, latent: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.clip(latent[:, :3].repeat(8, axis=2).repeat(8, axis=3), -0.9, 0.9)
+
+    def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        small = pixels[:, :, ::8, ::8]
+        return np.concatenate([small, small[:, :1]], axis=1)
+
+
+def install() -> None:
+    """Draw with `Networks`, and register the codecs where the package is not installed."""
+    for name, replacement in (
+        ("choose_backend", lambda backend: "fake"),
+        ("load_drawing", lambda bundle, backend: Networks()),
+    ):
+        setattr(compute, name, replacement)
+    installed = importlib.metadata.entry_points(group="zarr.codecs").names
+    for name, codec in (
+        ("wsicodec.embed", Embed),
+        ("wsicodec.image", Image),
+        ("wsicodec.pixels", Pixels),
+    ):
+        if name not in installed:
+            register_codec(name, codec)
+
+
+def tissue_picture(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+    """Pink noise-ground with a strip of white glass on the right."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(90, 220, (-(-height // 16), -(-width // 16), 3))
+    rgb = small.repeat(16, axis=0).repeat(16, axis=1)[:height, :width].astype(np.uint8)
+    rgb[..., 1] = rgb[..., 1] // 2
+    rgb[:, int(width * 0.8) :] = 244
+    return rgb
+
+
+def read(store: Any, path: str) -> NDArray[Any]:
+    """An array of a store, whole, by plain zarr."""
+    array = zarr.open_group(store, mode="r")[path]
+    assert isinstance(array, zarr.Array)
+    return np.asarray(array[...])

@@ -1,0 +1,146 @@
+"""A bundle out of run folders: what `python -m wsicodec.train bundle` writes."""
+
+import json
+import platform
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from wsicodec.errors import ConfigError
+from wsicodec.models.autoencoder import AutoencoderConfig, PixelShuffleAutoencoder
+from wsicodec.models.vit import VisionTransformer, VitConfig
+from wsicodec.models.zoomldm import ZoomLDM, ZoomLDMConfig
+from wsicodec.geometry import PATCH
+from wsicodec.train import checkpoint, export
+
+LICENCE = "Weights trained on openly licensed H&E; see the record's data for the sources."
+
+
+@dataclass(frozen=True, slots=True)
+class BundlePlan:
+    """Which runs make a bundle, and what it says of itself."""
+
+    folder: str = "wsicodec/bundles/small"
+    name: str = "small"
+    embedder: str = "runs/embedder"  # run folders
+    embedder_prefix: str = "average.teacher."  # of the shipped network's tensors
+    autoencoder: str = "runs/autoencoder"
+    zoomldm: str = "runs/zoomldm"
+    tables: str = "runs/codec"  # folder with codec.safetensors and scale.json
+    steps: int = 4
+    anchors: dict[str, dict[str, Any]] = field(
+        default_factory=lambda: {
+            "standard": {"level": 2, "codec": "avif", "quality": 10},
+            "detail": {"level": 2, "codec": "avif", "quality": 50},
+        }
+    )
+
+
+def load_autoencoder(folder: Path) -> tuple[PixelShuffleAutoencoder, dict[str, Any]]:
+    """The averaged autoencoder of a run, and the run's facts."""
+    tensors, facts = checkpoint.load(folder)
+    model = PixelShuffleAutoencoder(AutoencoderConfig.from_json(facts["config"]["model"]))
+    model.load_state_dict(checkpoint.part(tensors, "average."))
+    return model.eval(), facts
+
+
+def load_embedder(folder: Path, prefix: str) -> tuple[VisionTransformer, dict[str, Any]]:
+    """The embedder of a run, and the run's facts."""
+    tensors, facts = checkpoint.load(folder)
+    model = VisionTransformer(VitConfig.from_json(facts["config"]["model"]))
+    model.load_state_dict(checkpoint.part(tensors, prefix))
+    return model.eval(), facts
+
+
+def load_zoomldm(folder: Path) -> tuple[ZoomLDM, dict[str, Any]]:
+    """The averaged denoiser of a run, and the run's facts."""
+    tensors, facts = checkpoint.load(folder)
+    model = ZoomLDM(ZoomLDMConfig.from_json(facts["config"]["model"]))
+    model.load_state_dict(checkpoint.part(tensors, "average."))
+    return model.eval(), facts
+
+
+def load_tables(folder: Path) -> tuple[dict[str, np.ndarray[Any, Any]], float]:
+    """The codec tables' tensors and the scale that conditions are divided by."""
+    from safetensors.numpy import load_file
+
+    path = folder / "codec.safetensors"
+    if not path.exists():
+        raise ConfigError(f"expected codec tables in {folder}; run the stage `codec` first")
+    scale = json.loads((folder / "scale.json").read_text("utf-8"))["embedding_scale"]
+    return load_file(path), float(scale)
+
+
+def write(plan: BundlePlan) -> Path:
+    """Load the runs, export and check every graph, and put the bundle in its place."""
+    autoencoder, autoencoder_facts = load_autoencoder(Path(plan.autoencoder))
+    embedder, embedder_facts = load_embedder(Path(plan.embedder), plan.embedder_prefix)
+    zoomldm, zoomldm_facts = load_zoomldm(Path(plan.zoomldm))
+    tables, scale = load_tables(Path(plan.tables))
+    embedder = embedder.at_size(PATCH)
+    parts: dict[str, bytes] = {}
+    for module, name in (
+        (embedder, "embedder"), (autoencoder, "autoencoder"), (zoomldm, "zoomldm")
+    ):
+        export.round_weights(module)
+        parts |= export.weights_part(module, name)
+    parts |= export.codec_part(tables)
+    channels, width = autoencoder.config.latent_channels, embedder.config.width
+    window = export.WINDOW
+    images = torch.rand(8, 3, PATCH, PATCH) * 2 - 1
+    latent = torch.randn(1, channels, window, window)
+    decoder = export.Decode(autoencoder).eval()
+    parts |= export.network_part(
+        embedder, "embedder", {"images": images}, "embeddings", embedder.state_dict(), True
+    )
+    parts |= export.network_part(
+        zoomldm, "denoiser", export.denoiser_feeds(channels, width), "clean", zoomldm.state_dict()
+    )
+    parts |= export.network_part(
+        decoder, "decoder", {"z": latent}, "rgb", autoencoder.state_dict()
+    )
+    settings = {
+        "format": 1,
+        "name": plan.name,
+        "family": "small",
+        "licence": LICENCE,
+        "embedder": embedder.config.to_json(),
+        "autoencoder": autoencoder.config.to_json(),
+        "zoomldm": zoomldm.config.to_json(),
+        "schedule": {"kind": "flow", "steps": plan.steps},
+        "embedding_scale": scale,
+        "anchors": plan.anchors,
+        "record": _record(
+            embedder=embedder_facts, autoencoder=autoencoder_facts, zoomldm=zoomldm_facts
+        ),
+    }
+    export.write_bundle(Path(plan.folder), settings, parts)
+    return Path(plan.folder)
+
+
+def _record(**facts: dict[str, Any]) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "machine": f"{platform.machine()} CPU, torch {torch.__version__}",
+        "commit": _commit(),
+    }
+    for stage, fact in facts.items():
+        config = json.loads(json.dumps(fact["config"]))
+        for key in ("folder", "autoencoder", "embedder", "tables"):
+            config.pop(key, None)
+        for key in ("root", "cache"):
+            config.get("data", {}).pop(key, None)
+        record[stage] = {
+            "patches": fact["seen"], "seconds": round(fact["seconds"]), "config": config
+        }
+    return record
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip()

@@ -1,0 +1,251 @@
+"""What an embedder is worth on held-out tissue: retrieval and linear probes, next to mean colour."""
+
+import csv
+import dataclasses
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wsicodec.geometry import PATCH
+from wsicodec.models.vit import VisionTransformer, VitConfig
+from wsicodec.train import checkpoint
+from wsicodec.train.data import DataConfig, Picture, Pixels, load_pictures
+
+Vectors = NDArray[np.float32]
+TISSUE_SHARE = 0.5  # of a patch, for it to count
+PENALTIES = (0.003, 0.03, 0.3, 3.0)  # of the ridge, in units of the number of patches
+FOLDS = 5
+FIT_PER_PICTURE, TEST_PER_PICTURE = 16, 40  # patches; fields of a megapixel have 16
+
+
+@dataclass(frozen=True)
+class PatchSet:
+    """Tissue patches of the finest level on each picture's own grid."""
+
+    pictures: list[Picture]
+    places: list[tuple[int, int, int]]  # picture, y, x in pixels of level 0
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def read(self, rows: Sequence[int]) -> Pixels:
+        """Patches (n, PATCH, PATCH, 3)."""
+        chosen = [self.places[row] for row in rows]
+        parts = [
+            self.pictures[p].levels[0][y : y + PATCH, x : x + PATCH] for p, y, x in chosen
+        ]
+        return np.stack(parts)
+
+    def names(self) -> list[str]:
+        """The picture of every patch."""
+        return [self.pictures[p].name for p, _, _ in self.places]
+
+    def sources(self) -> list[str]:
+        """What the file name says of where every patch is from."""
+        return [Path(name).name.split("_")[0].split("-")[0] for name in self.names()]
+
+    def tissues(self) -> list[str]:
+        """The tissue class of every patch by its file name; empty where it says none."""
+        return [tissue_class(name) for name in self.names()]
+
+
+def tissue_class(name: str) -> str:
+    """Class in the name of an osteosarcoma or BreaKHis file, else an empty string."""
+    parts = Path(name).name.split("_")
+    if parts[0] == "osteosarcoma":
+        return f"osteosarcoma {parts[1]}"
+    return f"breast {parts[2]}" if parts[0] == "breakhis" else ""
+
+
+def find_patches(pictures: list[Picture], most_per_picture: int, step: int = PATCH) -> PatchSet:
+    """Tissue patches of all pictures near 20x, evenly thinned to `most_per_picture`.
+
+    step: pixels between the corners of neighbouring patches
+    """
+    places = []
+    for number, picture in enumerate(pictures):
+        if picture.mag_index > 0:
+            continue
+        h, w = picture.levels[0].shape[:2]
+        found = [
+            (number, y, x)
+            for y in range(0, h - PATCH + 1, step)
+            for x in range(0, w - PATCH + 1, step)
+            if picture.tissue_in(0, y, x, PATCH) >= TISSUE_SHARE
+        ]
+        kept = np.linspace(0, len(found) - 1, min(len(found), most_per_picture)).round()
+        places += [found[int(i)] for i in kept]
+    return PatchSet(pictures, places)
+
+
+@torch.inference_mode()
+def embed(model: VisionTransformer, patches: PatchSet, batch: int = 16) -> Vectors:
+    """Vectors (n, width) of all patches."""
+    model.eval()
+    parts = []
+    for first in range(0, len(patches), batch):
+        rgb = patches.read(range(first, min(first + batch, len(patches))))
+        images = torch.from_numpy(rgb).permute(0, 3, 1, 2).float().mul(2 / 255).sub(1)
+        parts.append(model(images.contiguous()).numpy())
+    return np.concatenate(parts)
+
+
+def mean_colour(patches: PatchSet) -> Vectors:
+    """Means and deviations of red, green and blue (n, 6): what any embedder must beat."""
+    rows = []
+    for row in range(len(patches)):
+        rgb = patches.read([row])[0].reshape(-1, 3).astype(np.float32)
+        rows.append(np.concatenate((rgb.mean(0), rgb.std(0))))
+    return np.stack(rows)
+
+
+def retrieval(vectors: NDArray[np.floating], names: Sequence[str]) -> float:
+    """Share of patches whose nearest other patch is from the same picture, averaged by picture.
+
+    Pictures with a single patch only distract. Nearest by Euclidean distance.
+    """
+    norms = np.square(vectors).sum(1)
+    distance = norms[:, None] + norms[None] - 2 * vectors @ vectors.T
+    np.fill_diagonal(distance, np.inf)
+    labels = np.array(names)
+    right = labels[distance.argmin(1)] == labels
+    shares = [right[labels == n].mean() for n in set(names) if (labels == n).sum() > 1]
+    return float(np.mean(shares))
+
+
+def standardize(fit: Vectors, other: Vectors) -> tuple[Vectors, Vectors]:
+    """Both sets with the first one's mean and deviation taken out of every value."""
+    mean, spread = fit.mean(0), fit.std(0) + 1e-6
+    return (fit - mean) / spread, (other - mean) / spread
+
+
+def unit(vectors: Vectors) -> Vectors:
+    """Rows of length one, so that Euclidean distance ranks as the cosine does."""
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
+
+
+def _ridge(x: Vectors, labels: NDArray[np.str_], penalty: float) -> Callable[[Vectors], Vectors]:
+    classes = sorted(set(labels))
+    wanted = (labels[:, None] == np.array(classes)).astype(np.float64)
+    weight = (wanted / wanted.sum(0)).sum(1)
+    weight /= weight.sum()
+    inputs = np.hstack((x, np.ones((len(x), 1)))).astype(np.float64)
+    gram = (inputs * weight[:, None]).T @ inputs
+    diagonal = np.full(len(gram), penalty)
+    diagonal[-1] = 1e-9
+    solution = np.linalg.solve(gram + np.diag(diagonal), (inputs * weight[:, None]).T @ wanted)
+
+    def predict(other: Vectors) -> Vectors:
+        scores = np.hstack((other, np.ones((len(other), 1)))) @ solution
+        return np.array(classes)[scores.argmax(1)]
+
+    return predict
+
+
+def _balanced(said: NDArray[np.str_], labels: NDArray[np.str_]) -> float:
+    return float(np.mean([(said[labels == c] == c).mean() for c in sorted(set(labels))]))
+
+
+def probe(
+    fit: tuple[Vectors, Sequence[str], Sequence[str]], test: tuple[Vectors, Sequence[str]]
+) -> float:
+    """Balanced accuracy of a linear probe on the classes that both sets have.
+
+    fit: standardised vectors, labels, and pictures (the ridge's penalty is chosen by leaving
+        pictures out); test: vectors and labels. An empty label is no label.
+    """
+    shared = (set(fit[1]) & set(test[1])) - {""}
+    rows = np.array([label in shared for label in fit[1]])
+    x, labels, names = fit[0][rows], np.array(fit[1])[rows], np.array(fit[2])[rows]
+    order = {name: i % FOLDS for i, name in enumerate(sorted(set(names)))}
+    fold = np.array([order[name] for name in names])
+    scores = []
+    for penalty in PENALTIES:
+        said = np.empty_like(labels)
+        for i in range(FOLDS):
+            held = fold == i
+            said[held] = _ridge(x[~held], labels[~held], penalty)(x[held])
+        scores.append(_balanced(said, labels))
+    best = PENALTIES[int(np.argmax(scores))]
+    rows = np.array([label in shared for label in test[1]])
+    return _balanced(_ridge(x, labels, best)(test[0][rows]), np.array(test[1])[rows])
+
+
+def judge(fit: PatchSet, test: PatchSet, fit_vectors: Vectors, vectors: Vectors) -> dict[str, float]:
+    """All figures of one embedding."""
+    a, b = standardize(fit_vectors, vectors)
+    names = test.names()
+    return {
+        "retrieval_euclid": retrieval(b, names),
+        "retrieval_cosine": retrieval(unit(b), names),
+        "probe_source": probe((a, fit.sources(), fit.names()), (b, test.sources())),
+        "probe_tissue": probe((a, fit.tissues(), fit.names()), (b, test.tissues())),
+    }
+
+
+def load_embedder(folder: Path, prefix: str) -> tuple[VisionTransformer, dict[str, Any]]:
+    """The network below `prefix` in the checkpoint of a run, and the run's facts."""
+    tensors, facts = checkpoint.load(folder)
+    model = VisionTransformer(VitConfig.from_json(facts["config"]["model"]))
+    model.load_state_dict(checkpoint.part(tensors, prefix))
+    return model.eval(), facts
+
+
+def compare(
+    runs: Sequence[Path], data: DataConfig, prefix: str = "average.teacher."
+) -> list[dict[str, Any]]:
+    """Rows for mean colour, the first run's network untrained, and every run.
+
+    Args:
+        runs: run folders.
+        data: where the tissue is; the probes are fitted on its split and judged on `val`.
+        prefix: of the judged network's tensors in a checkpoint.
+    """
+    fit = find_patches(load_pictures(data), FIT_PER_PICTURE)
+    test = find_patches(
+        load_pictures(dataclasses.replace(data, split="val")), TEST_PER_PICTURE
+    )
+    rows = [_row("mean colour", 0, judge(fit, test, mean_colour(fit), mean_colour(test)), test, 0)]
+    for number, folder in enumerate(runs):
+        model, facts = load_embedder(folder, prefix)
+        candidates = [(folder.name, int(facts["seen"]), model)]
+        if number == 0:
+            torch.manual_seed(0)
+            candidates.insert(0, ("untrained", 0, VisionTransformer(model.config)))
+        for name, seen, network in candidates:
+            started = time.process_time()
+            vectors = embed(network, fit), embed(network, test)
+            seconds = (time.process_time() - started) / (len(fit) + len(test))
+            rows.append(_row(name, seen, judge(fit, test, *vectors), test, 1 / seconds))
+    return rows
+
+
+def _row(
+    name: str, seen: int, figures: dict[str, float], test: PatchSet, speed: float
+) -> dict[str, Any]:
+    return {
+        "embedder": name,
+        "patches_seen": seen,
+        **{key: round(value, 4) for key, value in figures.items()},
+        "patches_judged": len(test),
+        "patches_per_cpu_second": round(speed, 1),
+        "machine": f"{platform.machine()} CPU, one thread, torch {torch.__version__}",
+    }
+
+
+def write_rows(path: Path, rows: Sequence[dict[str, object]]) -> None:
+    """Append rows to a CSV; its header is the first row's keys."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as lines:
+        writer = csv.DictWriter(lines, list(rows[0]))
+        if fresh:
+            writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,64 @@
+"""Parents as they will really be: what the codec hands to a child is not the true level above."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from wsicodec.resample import double
+from wsicodec.train.data import Pixels, Window
+from wsicodec.train.variants import ANCHOR, Variant, cut
+
+Floats = NDArray[np.float32]
+EDGE = 4  # pixels beyond a crop that enlarging needs
+
+
+@dataclass(frozen=True, slots=True)
+class ParentConfig:
+    """Shares of the ways in which parents are spoilt."""
+
+    none: float = 0.1  # of samples without a parent, at generated levels
+    none_coarse: float = 0.3  # the same above the anchor, where chains start
+    plain: float = 0.1  # true pixels
+    blend: float = 0.9  # of level-1 parents made of the anchor and the truth, where none is drawn
+    blur: float = 0.8  # largest deviation, pixels
+    noise: float = 4.0  # largest deviation of added noise, of 255
+
+
+def draw_parent(
+    rng: np.random.Generator, variant: Variant, window: Window, config: ParentConfig
+) -> Floats | None:
+    """Pixels (side / 2, side / 2, 3), 0 to 255, of the level above a window, or None.
+
+    Consumes the same draws whatever comes out, so that samples stay a function of their index.
+    """
+    missing, plain, mixed, amount = rng.random(4)
+    strength = rng.random(2)
+    level, side = window.level + 1, window.side // 2
+    y, x = window.y // 2, window.x // 2
+    if missing < (config.none if window.level < ANCHOR else config.none_coarse):
+        return None
+    true = variant.crop(level, y, x, side).astype(np.float32)
+    if plain < config.plain:
+        return true
+    if level == ANCHOR and variant.coded is not None:
+        return cut(variant.coded, y, x, side).astype(np.float32)
+    if level == ANCHOR - 1 and variant.coded is not None and mixed < config.blend:
+        true += (_enlarged(variant.coded, y, x, side) - true) * np.float32(amount)
+    return _spoil(rng, true, strength, config)
+
+
+def _enlarged(coarse: Pixels, y: int, x: int, side: int) -> Floats:
+    part = cut(coarse, y // 2 - EDGE, x // 2 - EDGE, side // 2 + 2 * EDGE)
+    return double(part.astype(np.float32))[2 * EDGE : -2 * EDGE, 2 * EDGE : -2 * EDGE]
+
+
+def _spoil(
+    rng: np.random.Generator, parent: Floats, strength: NDArray[np.float64], config: ParentConfig
+) -> Floats:
+    blur, noise = strength**2 * (config.blur, config.noise)
+    if blur > 0.2:
+        parent = gaussian_filter(parent, (blur, blur, 0), truncate=2.5)
+    grain = rng.standard_normal(parent.shape, np.float32)
+    return np.clip(parent + grain * np.float32(noise), 0, 255)

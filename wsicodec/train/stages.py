@@ -1,0 +1,84 @@
+"""The stages by name: what `python -m wsicodec.train STAGE --config FILE` runs."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wsicodec.errors import ConfigError
+from wsicodec.train.config import load_config, to_record
+
+
+def run_autoencoder(path: Path) -> None:
+    """Real tissue through few channels and back."""
+    from wsicodec.train.autoencoder import AutoencoderStage, AutoencoderTraining
+
+    _loop(load_config(AutoencoderTraining, path), AutoencoderStage)
+
+
+def run_embedder(path: Path) -> None:
+    """Patches to vectors by self-distillation."""
+    from wsicodec.train.embedder import EmbedderStage, EmbedderTraining
+
+    _loop(load_config(EmbedderTraining, path), EmbedderStage)
+
+
+def run_zoomldm(path: Path) -> None:
+    """Summarizer and U-Net, from variants made before."""
+    from wsicodec.train.zoomldm import ZoomStage, ZoomTraining
+
+    _loop(load_config(ZoomTraining, path), ZoomStage)
+
+
+def run_variants(path: Path) -> None:
+    """Latents and embeddings of flipped and re-stained tissue."""
+    from wsicodec.train.prepare import Preparation, prepare
+
+    prepare(load_config(Preparation, path))
+
+
+def run_codec(path: Path) -> None:
+    """Integer tables of the embeddings' entropy coder."""
+    from wsicodec.train.codec import CodecFit, fit
+
+    fit(load_config(CodecFit, path))
+
+
+def run_bundle(path: Path) -> None:
+    """A bundle out of finished runs."""
+    from wsicodec.train.bundle import BundlePlan, write
+
+    write(load_config(BundlePlan, path))
+
+
+STAGES: dict[str, Callable[[Path], None]] = {
+    "embedder": run_embedder,
+    "autoencoder": run_autoencoder,
+    "variants": run_variants,
+    "codec": run_codec,
+    "zoomldm": run_zoomldm,
+    "bundle": run_bundle,
+}
+
+
+def run(stage: str, path: Path, threads: int) -> None:
+    """Run one stage on `threads` threads per process; under torchrun, as one of its ranks."""
+    if stage not in STAGES:
+        raise ConfigError(f"expected a stage of {', '.join(STAGES)}, got {stage!r}")
+    torch.set_num_threads(threads)
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several:
+        torch.distributed.init_process_group("gloo")
+    try:
+        STAGES[stage](path)
+    finally:
+        if several:
+            torch.distributed.destroy_process_group()
+
+
+def _loop(config: Any, stage: Callable[[Any], Any]) -> None:
+    from wsicodec.train.loop import Run
+
+    Run(stage(config), config.loop, config.rate, Path(config.folder), to_record(config)).train()

@@ -1,0 +1,257 @@
+"""Tissue made ready for the denoiser: flipped, re-stained, encoded and embedded, once per variant.
+
+A variant of a picture is a folder: its latents and pixels of every level, level ANCHOR as the
+anchor's codec leaves it, and its embedding grid. Everything is computed from the variant's own
+pixels, so flips and stains reach latents, parents and embeddings alike.
+"""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wsicodec.geometry import LEVELS, PATCH
+from wsicodec.models.autoencoder import FACTOR, PixelShuffleAutoencoder
+from wsicodec.train import augment
+from wsicodec.train.augment import AugmentConfig, StainBend
+from wsicodec.train.data import Picture, Pixels, generator, halve, share_of, tissue_map
+
+ANCHOR = 2  # level whose coded form is kept
+BLOCK, MARGIN = 512, 32  # pixels encoded at once, and what they see beyond
+CELL = 32  # pixels; levels are cut to whole conditioning cells
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class VariantConfig:
+    """How many variants there are, and how they are made."""
+
+    folder: str = "cache/variants"
+    count: int = 8
+    seed: int = 0
+    area: float = 8.0  # megapixels of tissue per source and variant; more is spread over variants
+    quality: int = 10  # of the anchor's AVIF
+    speed: int = 6
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One picture in one variant, memory-mapped; levels as in the picture."""
+
+    folder: Path
+    source: str
+    kind: str
+    mag_index: int
+    latents: list[NDArray[np.float16]] = field(repr=False)  # (h / 8, w / 8, c)
+    levels: list[Pixels | None] = field(repr=False)  # None for level 0, which no child has above
+    coded: Pixels | None = field(repr=False)  # level ANCHOR after its codec
+    tissue: Floats = field(repr=False)
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Height and width in pixels of every level that has latents."""
+        return [(a.shape[0] * FACTOR, a.shape[1] * FACTOR) for a in self.latents]
+
+    def tissue_in(self, level: int, y: int, x: int, side: int) -> float:
+        """Tissue fraction of a square window in pixels of `level`."""
+        return share_of(self.tissue, level, y, x, side)
+
+    def crop(self, level: int, y: int, x: int, side: int) -> Pixels:
+        """A square of pixels (side, side, 3) of a level above 0; edges repeat."""
+        pixels = self.levels[level]
+        assert pixels is not None
+        return cut(pixels, y, x, side)
+
+    def embeddings(self) -> tuple[Floats, NDArray[np.bool_]] | None:
+        """Raw grid (gh, gw, d) and which cells are valid, once they have been computed."""
+        path = self.folder / "grid.npy"
+        if not path.exists():
+            return None
+        return np.load(path), np.load(self.folder / "valid.npy")
+
+
+def cut(image: Pixels, y: int, x: int, side: int) -> Pixels:
+    """A square of an image; beyond the border its edge repeats."""
+    h, w = image.shape[:2]
+    if y >= 0 and x >= 0 and y + side <= h and x + side <= w:
+        return np.ascontiguousarray(image[y : y + side, x : x + side])
+    rows = np.clip(np.arange(y, y + side), 0, h - 1)
+    columns = np.clip(np.arange(x, x + side), 0, w - 1)
+    return np.asarray(image[rows[:, None], columns[None, :]])
+
+
+def assign(pictures: Sequence[Picture], config: VariantConfig) -> list[list[int]]:
+    """Which pictures each variant holds: large sources are spread over several variants."""
+    by_source: dict[str, list[int]] = defaultdict(list)
+    for number, picture in enumerate(pictures):
+        by_source[picture.source].append(number)
+    rounds: list[list[int]] = [[] for _ in range(config.count)]
+    for numbers in by_source.values():
+        areas = [float(pictures[n].tissue.mean()) * _area(pictures[n]) / 1e6 for n in numbers]
+        turns = min(len(numbers), max(1, math.ceil(sum(areas) / config.area)))
+        for variant, chosen in enumerate(rounds):
+            chosen.extend(numbers[variant % turns :: turns])
+    return rounds
+
+
+def _area(picture: Picture) -> float:
+    h, w = picture.shapes[0]
+    return float(h * w)
+
+
+def bend_blocks(rgb: Pixels, tissue: Floats, bend: StainBend | None) -> Pixels:
+    """A copy with its tissue re-stained; blocks of pure glass stay as they are."""
+    out = np.array(rgb)
+    if bend is None:
+        return out
+    for y in range(0, out.shape[0], BLOCK):
+        for x in range(0, out.shape[1], BLOCK):
+            if share_of(tissue, 0, y, x, BLOCK) > 0 or min(out.shape[:2]) < BLOCK:
+                part = (slice(y, y + BLOCK), slice(x, x + BLOCK))
+                out[part] = bend.apply(out[part])
+    return out
+
+
+@torch.no_grad()
+def encode_level(model: PixelShuffleAutoencoder, rgb: Pixels, keep: NDArray[np.bool_]) -> Floats:
+    """Latents (h / 8, w / 8, c) of an image whose sides are multiples of CELL.
+
+    `keep` says per block whether it is worth encoding; the rest takes the latent of glass.
+    """
+    height, width = rgb.shape[0] // FACTOR, rgb.shape[1] // FACTOR
+    glass = torch.full((1, 3, 64, 64), 0.9)
+    empty = model.encode(glass)[0, :, 4, 4].numpy()
+    out = np.tile(empty, (height, width, 1))
+    for by, bx in np.argwhere(keep):
+        y, x = by * BLOCK, bx * BLOCK
+        top, left = max(y - MARGIN, 0), max(x - MARGIN, 0)
+        part = rgb[top : y + BLOCK + MARGIN, left : x + BLOCK + MARGIN]
+        pixels = torch.from_numpy(part.transpose(2, 0, 1).copy()).float().div(127.5).sub(1)[None]
+        latent = model.encode(pixels.contiguous(memory_format=torch.channels_last))[0]
+        inner = latent.permute(1, 2, 0)[(y - top) // FACTOR :, (x - left) // FACTOR :]
+        inner = inner[: BLOCK // FACTOR, : BLOCK // FACTOR]
+        y8, x8 = y // FACTOR, x // FACTOR
+        out[y8 : y8 + inner.shape[0], x8 : x8 + inner.shape[1]] = inner.numpy()
+    return out
+
+
+def _kept(tissue: Floats, level: int, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    rows, columns = -(-shape[0] // BLOCK), -(-shape[1] // BLOCK)
+    kept = [
+        [share_of(tissue, level, y * BLOCK, x * BLOCK, BLOCK) > 0.01 for x in range(columns)]
+        for y in range(rows)
+    ]
+    return np.array(kept) | (rows * columns < 4)
+
+
+def finest(picture: Picture, index: int, config: VariantConfig) -> tuple[Pixels, Floats]:
+    """Level 0 of a variant and its tissue map; `index` seeds its flip and its stain."""
+    rng = generator(config.seed, index)
+    code = int(rng.integers(8))
+    bend = augment.draw_bend(rng, config.augment)
+    turned = np.ascontiguousarray(augment.turn(picture.levels[0], code)).astype(np.uint8)
+    tissue = tissue_map(turned)
+    return bend_blocks(turned, tissue, bend), tissue
+
+
+def make_latents(
+    picture: Picture, index: int, model: PixelShuffleAutoencoder, config: VariantConfig, folder: Path
+) -> None:
+    """Write latents, coarser pixels and the coded anchor of one variant of a picture."""
+    level, tissue = finest(picture, index, config)
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "tissue.npy", tissue)
+    for k in range(LEVELS):
+        h, w = (n // CELL * CELL for n in level.shape[:2])
+        if min(h, w) < 128:
+            break
+        whole = level[:h, :w]
+        latent = encode_level(model, whole, _kept(tissue, k, (h, w)))
+        np.save(folder / f"latent_{k}.npy", latent.astype(np.float16))
+        level = halve(level)
+        np.save(folder / f"rgb_{k + 1}.npy", level)
+        if k + 1 == ANCHOR:
+            data = imagecodecs.avif_encode(
+                level, level=config.quality, speed=config.speed, pixelformat="444", numthreads=1
+            )
+            np.save(folder / "coded.npy", imagecodecs.avif_decode(data))
+    (folder / "done.json").write_text(json.dumps({"index": index}))
+
+
+def make_embeddings(
+    picture: Picture, index: int, embed: "Embed", config: VariantConfig, folder: Path
+) -> None:
+    """Write the embedding grid of one variant of a picture, whose latents exist."""
+    level, tissue = finest(picture, index, config)
+    grid, valid = embed_grid(level, tissue, embed)
+    np.save(folder / "valid.npy", valid)
+    np.save(folder / "grid.npy", grid)
+
+
+Embed = Callable[[Pixels], Floats]  # (n, 256, 256, 3) patches to (n, d)
+
+
+def embed_grid(rgb: Pixels, tissue: Floats, embed: Embed) -> tuple[Floats, NDArray[np.bool_]]:
+    """The embedding grid of a level 0, padded with white to whole patches, and its valid cells."""
+    rows, columns = -(-rgb.shape[0] // PATCH), -(-rgb.shape[1] // PATCH)
+    valid = np.array(
+        [
+            [share_of(tissue, 0, y * PATCH, x * PATCH, PATCH) > 0.02 for x in range(columns)]
+            for y in range(rows)
+        ]
+    )
+    places = np.argwhere(valid)
+    vectors: list[Floats] = []
+    for first in range(0, len(places), 16):
+        batch = np.full((len(places[first : first + 16]), PATCH, PATCH, 3), 255, np.uint8)
+        for patch, (y, x) in zip(batch, places[first : first + 16] * PATCH, strict=True):
+            part = rgb[y : y + PATCH, x : x + PATCH]
+            patch[: part.shape[0], : part.shape[1]] = part
+        vectors.append(embed(batch))
+    found = np.concatenate(vectors) if vectors else np.zeros((0, 1), np.float32)
+    grid = np.zeros((rows, columns, found.shape[1]), np.float32)
+    grid[valid] = found
+    return grid, valid
+
+
+def load_variants(pictures: Sequence[Picture], config: VariantConfig) -> list[Variant]:
+    """Every finished variant, in order."""
+    found = []
+    for number, chosen in enumerate(assign(pictures, config)):
+        for index in chosen:
+            folder = variant_folder(config, number, pictures[index])
+            if (folder / "done.json").exists():
+                found.append(_open(folder, pictures[index]))
+    return found
+
+
+def variant_folder(config: VariantConfig, number: int, picture: Picture) -> Path:
+    """Where a picture's variant lies."""
+    return Path(config.folder) / f"{number:02d}" / picture.name.replace("/", "_")
+
+
+def _open(folder: Path, picture: Picture) -> Variant:
+    def maybe(name: str) -> Pixels | None:
+        path = folder / name
+        return np.load(path, mmap_mode="r") if path.exists() else None
+
+    latents = [
+        np.load(folder / f"latent_{k}.npy", mmap_mode="r")
+        for k in range(LEVELS)
+        if (folder / f"latent_{k}.npy").exists()
+    ]
+    levels = [maybe(f"rgb_{k}.npy") for k in range(len(latents) + 1)]
+    tissue = np.load(folder / "tissue.npy")
+    return Variant(
+        folder, picture.source, picture.kind, picture.mag_index, latents, levels,
+        maybe("coded.npy"), tissue,
+    )

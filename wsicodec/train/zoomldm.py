@@ -1,0 +1,174 @@
+"""Stage `zoomldm`: summarizer and U-Net together, all magnifications, from variants made before."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wsicodec.coding.quantizer import EmbeddingTables, dequantize, quantize
+from wsicodec.diffusion.windows import conditioning_map
+from wsicodec.geometry import Region
+from wsicodec.models.autoencoder import FACTOR
+from wsicodec.models.zoomldm import ZoomLDM, ZoomLDMConfig
+from wsicodec.train.bundle import load_autoencoder, load_tables
+from wsicodec.train.data import DataConfig, Sampler, Window, generator, load_pictures
+from wsicodec.train.guess import fit_guess
+from wsicodec.train.learning_rate import RateConfig
+from wsicodec.train.loop import LoopConfig, Sample
+from wsicodec.train.parents import ParentConfig, draw_parent
+from wsicodec.train.variants import Variant, VariantConfig, load_variants
+
+CELL = 32  # pixels of a conditioning cell; corners of windows lie on it
+
+
+@dataclass(frozen=True, slots=True)
+class FlowConfig:
+    """How noise levels are drawn and errors weighed."""
+
+    pure: float = 0.25  # share of samples at t = 1, where every chain begins
+    earliest: float = 0.03  # smallest t
+    floor: float = 0.15  # posterior deviation below which errors count less
+    drop: float = 0.1  # share of samples without embeddings
+
+
+@dataclass(frozen=True, slots=True)
+class ZoomTraining:
+    """One run of the stage."""
+
+    folder: str = "runs/zoomldm"
+    autoencoder: str = "runs/autoencoder"
+    tables: str = "runs/codec"  # empty: no embeddings yet
+    sides: tuple[int, ...] = (256, 192, 256, 320)  # pixels of a window, batch after batch
+    model: ZoomLDMConfig = field(default_factory=ZoomLDMConfig)
+    data: DataConfig = field(
+        default_factory=lambda: DataConfig(
+            magnifications=(0.42, 0.32, 0.1, 0.05, 0.04, 0.03, 0.02, 0.02)
+        )
+    )
+    variants: VariantConfig = field(default_factory=VariantConfig)
+    parents: ParentConfig = field(default_factory=ParentConfig)
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    rate: RateConfig = field(default_factory=RateConfig)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """An embedding grid as the decoder will see it, divided by the bundle's scale."""
+
+    vectors: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+
+
+def decoded_grid(variant: Variant, tables: EmbeddingTables, scale: float) -> Grid | None:
+    """The grid after quantisation, exactly as the bitstream carries it."""
+    found = variant.embeddings()
+    if found is None or not found[1].any():
+        return None
+    grid, valid = found
+    vectors = np.zeros_like(grid)
+    vectors[valid] = dequantize(quantize(grid[valid], tables), tables) / np.float32(scale)
+    return Grid(vectors, valid)
+
+
+class ZoomStage:
+    """Samples, loss and sheet of the stage."""
+
+    def __init__(self, config: ZoomTraining) -> None:
+        self.config = config
+        self.variants = load_variants(load_pictures(config.data), config.variants)
+        self.samplers = {s: Sampler(self.variants, config.data, s) for s in set(config.sides)}
+        self.autoencoder, _ = load_autoencoder(Path(config.autoencoder))
+        self.grids: list[Grid | None] = [None] * len(self.variants)
+        if config.tables:
+            tensors, scale = load_tables(Path(config.tables))
+            tables = EmbeddingTables.from_tensors(tensors)
+            self.grids = [decoded_grid(v, tables, scale) for v in self.variants]
+        torch.manual_seed(config.loop.seed)
+        self.model = ZoomLDM(config.model).to(memory_format=torch.channels_last)
+        fit_guess(self.model, [self.sample(-1 - 16 * i) for i in range(256)])
+
+    def sample(self, index: int) -> Sample:
+        """One window: clean latent, noise, time, step, parent, conditioning and magnification."""
+        config = self.config
+        rng = generator(config.loop.seed, index & (2**63 - 1))
+        side = config.sides[index // config.loop.batch % len(config.sides)]
+        sampler = self.samplers[side]
+        window = sampler.draw(rng, side, CELL)
+        variant = self.variants[window.picture]
+        cells = side // FACTOR
+        y, x = window.y // FACTOR, window.x // FACTOR
+        latent = variant.latents[window.level][y : y + cells, x : x + cells]
+        parent = draw_parent(rng, variant, window, config.parents)
+        pixels = np.zeros((side // 2, side // 2, 3), np.float32)
+        if parent is not None:
+            pixels = parent * np.float32(2 / 255) - np.float32(1)
+        t = 1.0 if rng.random() < config.flow.pure else rng.uniform(config.flow.earliest, 1)
+        dt = min(t, float(rng.choice([1.0, 0.5, 0.25, 0.125])))
+        dropped = rng.random() < config.flow.drop
+        return {
+            "latent": np.ascontiguousarray(latent.transpose(2, 0, 1)).astype(np.float32),
+            "noise": rng.standard_normal((latent.shape[2], cells, cells), np.float32),
+            "t": np.float32(t),
+            "dt": np.float32(dt),
+            "parent": np.ascontiguousarray(pixels.transpose(2, 0, 1)),
+            "has_parent": np.float32(parent is not None),
+            "cond": self._conditions(window, dropped),
+            "mag": np.int64(variant.mag_index + window.level),
+        }
+
+    def _conditions(self, window: Window, dropped: bool) -> NDArray[np.float32]:
+        grid = self.grids[window.picture]
+        cells = window.side // CELL
+        if grid is None or dropped:
+            width = self.config.model.summarizer.embedding_width
+            return np.zeros((width + 1, cells, cells), np.float32)
+        region = Region(window.y, window.x, window.y + window.side, window.x + window.side)
+        return conditioning_map(grid.vectors, grid.valid, (0, 0), region, window.level)
+
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Squared error of the clean latent in units of the Gaussian posterior's deviation."""
+        t = batch["t"]
+        time = t[:, None, None, None]
+        z = batch["latent"].contiguous(memory_format=torch.channels_last)
+        x = (1 - time) * z + time * batch["noise"]
+        told = (batch[k] for k in ("parent", "has_parent", "cond", "mag"))
+        ours, spread = self.model.estimate(x, t, batch["dt"], *told)
+        error = (ours - z).square()
+        weight = 1 / (spread.detach().square() + self.config.flow.floor**2)
+        loss = (weight * error).mean()
+        each = error.detach().mean((1, 2, 3))
+        start = each[t == 1]
+        logs = {"error": each.mean()}
+        if len(start):
+            logs["error_start"] = start.mean()
+        return loss, logs
+
+    def sheet(self) -> NDArray[np.uint8]:
+        """Per column: the parent enlarged, what is drawn in four steps, the decoded truth."""
+        samples = [self.sample(2**40 + 64 * i) for i in range(6)]
+        rows: list[list[NDArray[np.float32]]] = [[], [], []]
+        for sample in samples:
+            batch = {k: torch.from_numpy(np.asarray(v))[None] for k, v in sample.items()}
+            parent = torch.nn.functional.interpolate(batch["parent"], scale_factor=2.0)
+            drawn = self.autoencoder.decode(draw(self.model, batch, 4))
+            true = self.autoencoder.decode(batch["latent"])
+            for row, image in zip(rows, (parent, drawn, true), strict=True):
+                row.append(image[0].clamp(-1, 1).add(1).mul(127.5).permute(1, 2, 0).numpy())
+        return np.concatenate([np.concatenate(r, 1) for r in rows]).round().astype(np.uint8)
+
+
+@torch.no_grad()
+def draw(model: ZoomLDM, batch: dict[str, Tensor], steps: int) -> Tensor:
+    """Latents drawn from the batch's noise in `steps` even steps, as the codec does."""
+    x = batch["noise"]
+    told = [batch[k] for k in ("parent", "has_parent", "cond", "mag")]
+    for i in range(steps):
+        t, s = 1 - i / steps, 1 - (i + 1) / steps
+        full = torch.full((len(x),), t)
+        clean = model(x, full, full * 0 + 1 / steps, *told)
+        x = s / t * x + (1 - s / t) * clean
+    return x
