@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -86,13 +87,13 @@ def encode(slide: Path, mpp: float | None, rounds: int) -> list[Row]:
         shape = opened.shape
     spent: dict[str, list[float]] = {"read": [], "embed": [], "pipeline": []}
     for _ in range(rounds):
-        patches: list[np.ndarray] = []
-        spent["read"].append(_seconds(lambda: patches.extend(_read_all(slide, mpp, cells))))
-        stack = np.stack(patches)
-        spent["embed"].append(_seconds(lambda: embed(stack)))
+        began = time.perf_counter()
+        patches = np.stack(_read_all(slide, mpp, cells))
+        spent["read"].append(time.perf_counter() - began)
+        spent["embed"].append(_seconds(partial(embed, patches)))
         with _folder() as folder:
-            target = folder / "s.zarr"
-            spent["pipeline"].append(_seconds(lambda: wsicodec.encode(slide, target, mpp=mpp)))
+            job = partial(wsicodec.encode, slide, folder / "s.zarr", mpp=mpp)
+            spent["pipeline"].append(_seconds(job))
     ratios = [
         max(r, e) / p
         for r, e, p in zip(spent["read"], spent["embed"], spent["pipeline"], strict=True)
@@ -109,9 +110,7 @@ def encode(slide: Path, mpp: float | None, rounds: int) -> list[Row]:
 
 def _read_all(slide: Path, mpp: float | None, cells: np.ndarray) -> list[np.ndarray]:
     with open_slide(slide, mpp=mpp) as opened:
-        return [
-            opened.read(Region(y, x, y + 1, x + 1).scale_up(PATCH)) for y, x in cells.tolist()
-        ]
+        return [opened.read(Region(y, x, y + 1, x + 1).scale_up(PATCH)) for y, x in cells.tolist()]
 
 
 def memory(small: int, large: int) -> list[Row]:
@@ -178,16 +177,10 @@ def count(slide: Path, mpp: float | None) -> list[Row]:
         tiles = grid_shape(level_shape(group["0"].shape[:2], 0))
     total = sum(drawn.values())
     note = f"{generated} generated of {tiles[0] * tiles[1]} tiles; by level {drawn}"
+    name, latents = slide.name, (WINDOW / PATCH) ** 2
     return [
-        Row("count", slide.name, "whole level 0", "windows_per_own", total / drawn[0], "1", note=note),
-        Row(
-            "count",
-            slide.name,
-            "any",
-            "decoded_latents_per_output_latent",
-            (WINDOW / PATCH) ** 2,
-            "1",
-        ),
+        Row("count", name, "whole level 0", "windows_per_own", total / drawn[0], "1", note=note),
+        Row("count", name, "any", "decoded_latents_per_output_latent", latents, "1"),
     ]
 
 

@@ -179,8 +179,8 @@ def test_other_stores_and_prefixes(standard_store: Path, pixels: NDArray[np.uint
             name = f"deep/down/{file.relative_to(standard_store).as_posix()}"
             memory[name] = buffer.from_bytes(file.read_bytes())
     store = zarr.storage.MemoryStore(memory)
-    group = zarr.open_group(store, path="deep/down", mode="r")
-    np.testing.assert_array_equal(group["0"][BOX], pixels[BOX])
+    level: Any = zarr.open_group(store, path="deep/down", mode="r")["0"]
+    np.testing.assert_array_equal(level[BOX], pixels[BOX])
     alone = zarr.open_array(store, path="deep/down/0", mode="r")
     np.testing.assert_array_equal(alone[BOX], pixels[BOX])
 

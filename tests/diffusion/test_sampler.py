@@ -26,7 +26,7 @@ def test_more_steps_come_nearer_to_a_gaussian(
     """For data N(0, s^2) the best estimate is linear, and the flow maps noise to data exactly."""
     spread = 0.5
 
-    def denoise(x: float, t: float, _: float) -> float:
+    def denoise(x: float, t: float, step: float) -> float:
         a, s = schedule.alpha(t), schedule.sigma(t)
         return x * a * spread**2 / (a**2 * spread**2 + s**2)
 

@@ -247,7 +247,7 @@ def test_one_channel_is_refused(
 def test_a_damaged_tile_is_an_error_when_it_is_read(picture: Image, write_tiff: WriteTiff) -> None:
     path = write_tiff(picture, "hurt.tif")
     data = bytearray(path.read_bytes())
-    data[len(data) // 2 : len(data) // 2 + 200] = bytes(200)
+    data[len(data) // 2 : len(data) // 2 + 200] = b"\xff" * 200
     path.write_bytes(bytes(data))
     for reader in (OpenSlideReader(path), TiffReader(path)):
         with reader, pytest.raises(SlideError, match=r"hurt\.tif"):

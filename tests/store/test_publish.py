@@ -13,6 +13,7 @@ from zarr.storage import MemoryStore, ZipStore
 from tests.store import kit
 from wsicodec.config import DrawOptions
 from wsicodec.errors import GeneratedPixelsError, StoreError, StoreExistsError
+from wsicodec.store.check import check_store
 from wsicodec.store.describe import describe
 from wsicodec.store.publish import list_objects, open_store, reading
 from wsicodec.store.report import EncodeReport
@@ -67,6 +68,34 @@ def test_the_root_of_a_copy_comes_last(encode: Encode) -> None:
     encode(RGB, Watched())
     assert keys[-1] == "zarr.json"
     assert keys.count("zarr.json") == 1
+
+
+def test_a_copy_that_was_cut_off_does_not_open_and_may_be_replaced(encode: Encode) -> None:
+    class Failing(MemoryStore):
+        left = 10
+
+        async def set(self, key: str, value: object, byte_interval: object = None) -> None:
+            self.left -= 1
+            if self.left < 0:
+                raise OSError("connection lost")
+            await super().set(key, value)  # type: ignore[arg-type]
+
+    store = Failing()
+    with pytest.raises(OSError, match="connection lost"):
+        encode(RGB, store)
+    with pytest.raises(StoreError):
+        open_store(store)
+    store.left = 1000
+    encode(RGB, store, overwrite=True)
+    assert check_store(store).ok
+
+
+def test_a_store_object_of_something_else_is_never_cleared(encode: Encode) -> None:
+    store = MemoryStore()
+    zarr.create_group(store, attributes={"thesis": 1})
+    with pytest.raises(StoreExistsError, match="something else"):
+        encode(RGB, store, overwrite=True)
+    assert list_objects(store) == ["zarr.json"]
 
 
 def test_a_url_is_written_and_read(encode: Encode) -> None:

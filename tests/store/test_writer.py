@@ -71,7 +71,14 @@ def test_the_rate_counts_every_byte_on_disk(encode: Encode, tmp_path: Path) -> N
     assert report.bytes == size
     assert report.bpp_slide == 8 * size / (700 * 900)
     assert report.tissue_pixels <= report.slide_pixels == 700 * 900
-    assert report.bpp_tissue >= report.bpp_slide
+    assert report.bpp_tissue == 8 * size / report.tissue_pixels
+
+
+def test_a_slide_without_tissue_is_all_glass(encode: Encode, tmp_path: Path) -> None:
+    report = encode(np.full((600, 600, 3), 243, np.uint8), tmp_path / "s.zarr", preset="semantic")
+    assert report.patches == 0
+    assert report.bpp_tissue is None
+    assert (kit.read(tmp_path / "s.zarr", "0") == 243).all()
 
 
 def test_regions_of_interest_are_kept_and_the_rest_is_generated(store: Path) -> None:

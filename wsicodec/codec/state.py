@@ -118,7 +118,7 @@ def state() -> State:
 
 
 def _forget() -> None:
-    global _state, _state_lock  # noqa: PLW0603
+    global _state, _state_lock
     _state, _state_lock = None, threading.Lock()
 
 

@@ -71,9 +71,8 @@ class LatentDiffusionSchedule:
 
 @cache
 def _alpha_bars(length: int) -> NDArray[np.float64]:
-    betas = np.linspace(0.0015**0.5, 0.0195**0.5, length, dtype=np.float64) ** 2
-    bars: NDArray[np.float64] = np.cumprod(1.0 - betas)
-    return bars
+    betas = np.linspace(0.0015**0.5, 0.0195**0.5, length) ** 2
+    return np.asarray(np.cumprod(1.0 - betas), np.float64)
 
 
 def time_of_equal_noise(schedule: Schedule, other: Schedule, t: float) -> float:

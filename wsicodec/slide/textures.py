@@ -224,13 +224,35 @@ _DRAW: dict[str, Callable[[Canvas], None]] = {
 
 def wrapped_noise(rng: Rng, shape: tuple[int, int], wave_y: float, wave_x: float) -> Field:
     """Gaussian noise of unit variance that wraps around, smooth over wave_y by wave_x pixels."""
-    spectrum = np.fft.rfft2(rng.standard_normal(shape, np.float32))
-    fy = np.fft.fftfreq(shape[0]).astype(np.float32)[:, None] * np.float32(wave_y)
-    fx = np.fft.rfftfreq(shape[1]).astype(np.float32)[None, :] * np.float32(wave_x)
+    by_y, by_x = _coarsening(shape[0], wave_y), _coarsening(shape[1], wave_x)
+    coarse = (shape[0] // by_y, shape[1] // by_x)
+    spectrum = np.fft.rfft2(rng.standard_normal(coarse, np.float32))
+    fy = np.fft.fftfreq(coarse[0]).astype(np.float32)[:, None] * np.float32(wave_y / by_y)
+    fx = np.fft.rfftfreq(coarse[1]).astype(np.float32)[None, :] * np.float32(wave_x / by_x)
     spectrum *= np.exp(-3.0 * (fy * fy)) * np.exp(-3.0 * (fx * fx))
     spectrum[0, 0] = 0
-    field = np.fft.irfft2(spectrum, shape)
-    return np.asarray(field / max(float(field.std()), 1e-9), np.float32)
+    field = np.fft.irfft2(spectrum, coarse)
+    field /= max(float(field.std()), 1e-9)
+    if by_y > 1:
+        field = _stretching(coarse[0], by_y) @ field
+    if by_x > 1:
+        field = field @ _stretching(coarse[1], by_x).T
+    return np.asarray(field, np.float32)
+
+
+def _coarsening(size: int, wave: float) -> int:
+    """How much coarser an axis may be sampled, as a straight line joins the samples again."""
+    return next(by for by in (8, 4, 2, 1) if size % by == 0 and (wave >= 7 * by or by == 1))
+
+
+def _stretching(count: int, by: int) -> Field:
+    """The matrix that samples a wrapping axis `by` times finer, linearly."""
+    matrix = np.zeros((count * by, count), np.float32)
+    at = np.arange(count * by)
+    share = np.asarray(at % by / by, np.float32)
+    matrix[at, at // by] = 1 - share
+    matrix[at, (at // by + 1) % count] += share
+    return matrix
 
 
 def _warp(field: Field, by_y: Field, by_x: Field) -> Field:

@@ -19,7 +19,7 @@ from wsicodec.codec.locate import DrawingStore
 from wsicodec.config import DrawOptions, StoreInfo
 from wsicodec.errors import StoreError, StoreExistsError
 from wsicodec.store.job import Job, clear_leftovers
-from wsicodec.store.metadata import ROOT
+from wsicodec.store.metadata import MANIFEST, ROOT
 
 Target = str | os.PathLike[str] | Store
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say: same slide, same file
@@ -50,12 +50,9 @@ class Destination:
 
     def refuse_existing(self, overwrite: bool) -> None:
         """Raise StoreExistsError if something stands there that may not be replaced."""
-        if self._store is not None:
-            if not sync(self._store.is_empty("")) and not overwrite:
-                raise StoreExistsError(_standing(self))
-            return
-        clear_leftovers(self._path)
-        if not os.path.lexists(self._path):
+        if self._store is None:
+            clear_leftovers(self._path)
+        if self._is_free():
             return
         if not overwrite:
             raise StoreExistsError(_standing(self))
@@ -65,11 +62,19 @@ class Destination:
                 "remove it yourself, or choose another name"
             )
 
+    def _is_free(self) -> bool:
+        if self._store is not None:
+            return sync(self._store.is_empty(""))
+        return not os.path.lexists(self._path)
+
     def _is_ours(self) -> bool:
-        if self._path.is_symlink():
+        """Whether a store of ours stands there, or a part of one whose copying was cut off."""
+        if self._store is None and self._path.is_symlink():
             return False
         try:
-            with reading(self._path) as store:
+            with reading(self._store or self._path) as store:
+                if read_object(store, ROOT) is None:
+                    return "objects" in read_json(store, MANIFEST)
                 return "wsicodec" in read_json(store, ROOT).get("attributes", {})
         except StoreError:
             return False
@@ -177,9 +182,10 @@ def list_objects(store: Store) -> list[str]:
 
 def copy_into(folder: Path, store: Store) -> None:
     """Copy a finished store's objects; its root comes last, so that a part never opens."""
+    order = {MANIFEST: 0, ROOT: 2}
     files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
     make = default_buffer_prototype().buffer.from_bytes
-    for path in sorted(files, key=lambda name: (name == ROOT, name)):
+    for path in sorted(files, key=lambda name: (order.get(name, 1), name)):
         sync(store.set(path, make(files[path].read_bytes())))
 
 

@@ -1,6 +1,5 @@
 """What an encoding cost: bytes on disk over the pixels they stand for."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +18,7 @@ class EncodeReport:
     slide_pixels: int  # of level 0
     tissue_pixels: int  # of level 0, in patches that hold tissue or are kept measured
     bpp_slide: float  # bits per pixel of level 0
-    bpp_tissue: float  # bits per pixel of tissue; NaN where there is none
+    bpp_tissue: float | None  # bits per pixel of tissue; None where there is none
     fraction_tissue: float  # of the slide's pixels, by the tissue mask
     patches: int  # embedded
     seconds: float
@@ -39,5 +38,5 @@ def tissue_pixels(classes: NDArray[np.uint8], shape: tuple[int, int]) -> int:
 
 
 def bits_per_pixel(size: int, pixels: int) -> float:
-    """Bits of `size` bytes per pixel; NaN if there is no pixel."""
-    return 8 * size / pixels if pixels else math.nan
+    """Bits of `size` bytes per pixel."""
+    return 8 * size / pixels

@@ -77,7 +77,7 @@ def _report(work: Work, path: str, size: int, seconds: float) -> EncodeReport:
         slide_pixels=pixels,
         tissue_pixels=on_tissue,
         bpp_slide=bits_per_pixel(size, pixels),
-        bpp_tissue=bits_per_pixel(size, on_tissue),
+        bpp_tissue=bits_per_pixel(size, on_tissue) if on_tissue else None,
         fraction_tissue=work.tissue.fraction,
         patches=int(work.embedded.sum()),
         seconds=seconds,

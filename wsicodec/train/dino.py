@@ -6,9 +6,11 @@
 The teacher is a moving average of the student (Caron et al. 2021). What keeps it from collapsing
 is balancing: Sinkhorn's iterations spread each batch evenly over the prototypes (Caron et al.
 2020; Oquab et al. 2023 put them in the place of DINO's centring). With batches of 32 centring
-swung between a few prototypes and never settled; balancing does. Patches here are counted in thousands, not in hundreds of millions, so light
-helpers stand beside it: a linear read-out of the crop's own optical density, which makes stain and
-layout part of the vector, and a spread term (KoLeo, Sablayrolles et al. 2019).
+swung between a few prototypes and never settled; balancing does.
+
+Patches here are counted in thousands, not in hundreds of millions, so light helpers stand beside
+it: a linear read-out of the crop's own optical density, which makes stain and layout part of the
+vector, and a spread term (KoLeo, Sablayrolles et al. 2019).
 """
 
 import copy
@@ -155,4 +157,3 @@ def spread_loss(vectors: Tensor) -> Tensor:
         alike = unit @ unit.T - 2 * torch.eye(len(unit))
         nearest = alike.argmax(1)
     return -torch.log((unit - unit[nearest]).norm(dim=-1) + 1e-4).mean()
-

@@ -1,7 +1,6 @@
 """Stage `embedder`: pixels of a patch to one vector, by self-distillation on crops."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,8 +13,8 @@ from wsicodec.train import augment
 from wsicodec.train.augment import AugmentConfig
 from wsicodec.train.data import DataConfig, Pixels, Sampler, generator, load_pictures
 from wsicodec.train.dino import DinoConfig, Distillation
-from wsicodec.train.loop import LoopConfig, Run, Sample
 from wsicodec.train.learning_rate import RateConfig
+from wsicodec.train.loop import LoopConfig, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +85,7 @@ class EmbedderStage:
             for _ in range(crops.large_count - 1)
         ]
         small = [
-            self._crop(rng, window, crops.small_area, crops.small)
-            for _ in range(crops.small_count)
+            self._crop(rng, window, crops.small_area, crops.small) for _ in range(crops.small_count)
         ]
         return {"large": np.stack(large), "small": np.stack(small), "index": np.array(index)}
 
@@ -135,11 +133,3 @@ def blur(rgb: Pixels, radius: float) -> Pixels:
     from PIL import ImageFilter
 
     return np.asarray(Image.fromarray(rgb).filter(ImageFilter.GaussianBlur(radius)))
-
-
-def train(config: EmbedderTraining, record: dict[str, object]) -> Run:
-    """Train, or resume, the run of `config.folder`."""
-    stage = EmbedderStage(config)
-    run = Run(stage, config.loop, config.rate, Path(config.folder), record)
-    run.train()
-    return run

@@ -1,11 +1,12 @@
-"""What an embedder is worth on held-out tissue: retrieval and linear probes, next to mean colour."""
+"""What an embedder is worth on held-out tissue, next to mean colour: retrieval and probes."""
 
 import csv
 import dataclasses
 import platform
+import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from wsicodec.geometry import PATCH
-from wsicodec.models.vit import VisionTransformer, VitConfig
-from wsicodec.train import checkpoint
+from wsicodec.models.vit import VisionTransformer
+from wsicodec.train.bundle import load_embedder
 from wsicodec.train.data import DataConfig, Picture, Pixels, load_pictures
 
 Vectors = NDArray[np.float32]
@@ -38,9 +39,7 @@ class PatchSet:
     def read(self, rows: Sequence[int]) -> Pixels:
         """Patches (n, PATCH, PATCH, 3)."""
         chosen = [self.places[row] for row in rows]
-        parts = [
-            self.pictures[p].levels[0][y : y + PATCH, x : x + PATCH] for p, y, x in chosen
-        ]
+        parts = [self.pictures[p].levels[0][y : y + PATCH, x : x + PATCH] for p, y, x in chosen]
         return np.stack(parts)
 
     def names(self) -> list[str]:
@@ -178,7 +177,9 @@ def probe(
     return _balanced(_ridge(x, labels, best)(test[0][rows]), np.array(test[1])[rows])
 
 
-def judge(fit: PatchSet, test: PatchSet, fit_vectors: Vectors, vectors: Vectors) -> dict[str, float]:
+def judge(
+    fit: PatchSet, test: PatchSet, fit_vectors: Vectors, vectors: Vectors
+) -> dict[str, float]:
     """All figures of one embedding."""
     a, b = standardize(fit_vectors, vectors)
     names = test.names()
@@ -190,53 +191,55 @@ def judge(fit: PatchSet, test: PatchSet, fit_vectors: Vectors, vectors: Vectors)
     }
 
 
-def load_embedder(folder: Path, prefix: str) -> tuple[VisionTransformer, dict[str, Any]]:
-    """The network below `prefix` in the checkpoint of a run, and the run's facts."""
-    tensors, facts = checkpoint.load(folder)
-    model = VisionTransformer(VitConfig.from_json(facts["config"]["model"]))
-    model.load_state_dict(checkpoint.part(tensors, prefix))
-    return model.eval(), facts
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Which runs are judged, and where the rows go."""
+
+    runs: tuple[str, ...] = ("runs/embedder",)  # folders
+    prefix: str = "average.teacher."  # of the judged network's tensors in a checkpoint
+    data: DataConfig = field(default_factory=DataConfig)  # probes are fitted on its split
+    table: str = "embedder.csv"
 
 
-def compare(
-    runs: Sequence[Path], data: DataConfig, prefix: str = "average.teacher."
-) -> list[dict[str, Any]]:
-    """Rows for mean colour, the first run's network untrained, and every run.
-
-    Args:
-        runs: run folders.
-        data: where the tissue is; the probes are fitted on its split and judged on `val`.
-        prefix: of the judged network's tensors in a checkpoint.
-    """
-    fit = find_patches(load_pictures(data), FIT_PER_PICTURE)
-    test = find_patches(
-        load_pictures(dataclasses.replace(data, split="val")), TEST_PER_PICTURE
-    )
-    rows = [_row("mean colour", 0, judge(fit, test, mean_colour(fit), mean_colour(test)), test, 0)]
-    for number, folder in enumerate(runs):
-        model, facts = load_embedder(folder, prefix)
-        candidates = [(folder.name, int(facts["seen"]), model)]
+def compare(config: Judgement) -> list[dict[str, Any]]:
+    """Append rows for mean colour, the first run's network untrained, and every run."""
+    fit = find_patches(load_pictures(config.data), FIT_PER_PICTURE)
+    held = dataclasses.replace(config.data, split="val")
+    test = find_patches(load_pictures(held), TEST_PER_PICTURE)
+    figures = judge(fit, test, mean_colour(fit), mean_colour(test))
+    rows = [_row("mean colour", 0, figures, len(test), "")]
+    for number, folder in enumerate(config.runs):
+        model, facts = load_embedder(Path(folder), config.prefix)
+        candidates = [(Path(folder).name, int(facts["seen"]), model)]
         if number == 0:
             torch.manual_seed(0)
             candidates.insert(0, ("untrained", 0, VisionTransformer(model.config)))
         for name, seen, network in candidates:
             started = time.process_time()
             vectors = embed(network, fit), embed(network, test)
-            seconds = (time.process_time() - started) / (len(fit) + len(test))
-            rows.append(_row(name, seen, judge(fit, test, *vectors), test, 1 / seconds))
+            speed = (len(fit) + len(test)) / (time.process_time() - started)
+            rows.append(_row(name, seen, judge(fit, test, *vectors), len(test), f"{speed:.1f}"))
+    write_rows(Path(config.table), rows)
     return rows
 
 
-def _row(
-    name: str, seen: int, figures: dict[str, float], test: PatchSet, speed: float
-) -> dict[str, Any]:
+def _row(name: str, seen: int, figures: dict[str, float], count: int, speed: str) -> dict[str, Any]:
     return {
         "embedder": name,
         "patches_seen": seen,
         **{key: round(value, 4) for key, value in figures.items()},
-        "patches_judged": len(test),
-        "patches_per_cpu_second": round(speed, 1),
-        "machine": f"{platform.machine()} CPU, one thread, torch {torch.__version__}",
+        "patches_judged": count,
+        "patches_per_cpu_second": speed,
+        **machine(),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What a row says of where and how it was made."""
+    return {
+        "machine": f"{platform.machine()} CPU, {torch.get_num_threads()} thread",
+        "torch": str(torch.__version__),
+        "command": "python -m wsicodec.train " + " ".join(Path(a).name for a in sys.argv[1:]),
     }
 
 

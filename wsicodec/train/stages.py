@@ -25,6 +25,20 @@ def run_embedder(path: Path) -> None:
     _loop(load_config(EmbedderTraining, path), EmbedderStage)
 
 
+def run_judge(path: Path) -> None:
+    """Retrieval and probes of embedders on val."""
+    from wsicodec.train.embedder_eval import Judgement, compare
+
+    compare(load_config(Judgement, path))
+
+
+def run_rates(path: Path) -> None:
+    """Bytes per embedding against what is left of it."""
+    from wsicodec.train.embedding_rate import RateSweep, sweep
+
+    sweep(load_config(RateSweep, path))
+
+
 def run_zoomldm(path: Path) -> None:
     """Summarizer and U-Net, from variants made before."""
     from wsicodec.train.zoomldm import ZoomStage, ZoomTraining
@@ -55,6 +69,8 @@ def run_bundle(path: Path) -> None:
 
 STAGES: dict[str, Callable[[Path], None]] = {
     "embedder": run_embedder,
+    "judge": run_judge,
+    "rates": run_rates,
     "autoencoder": run_autoencoder,
     "variants": run_variants,
     "codec": run_codec,

@@ -1,0 +1,152 @@
+"""Whole chains on real fields: what training chooses checkpoints by.
+
+A field's level ANCHOR goes through the anchor's codec, then every finer level is drawn from the
+one above, and compared with the truth: error, octave energies and their kurtosis.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import imagecodecs
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wsicodec.diffusion.windows import conditioning_map, lock_colour
+from wsicodec.geometry import Region
+from wsicodec.models.autoencoder import FACTOR, PixelShuffleAutoencoder
+from wsicodec.models.zoomldm import ZoomLDM
+from wsicodec.resample import double
+from wsicodec.train.data import Pixels, generator, halve
+from wsicodec.train.variants import ANCHOR
+from wsicodec.train.zoomldm import Grid, draw
+
+Floats = NDArray[np.float32]
+OCTAVES = 3
+
+
+@dataclass(frozen=True)
+class Field:
+    """A square of level 0, its side a multiple of 256, with the embeddings under it."""
+
+    name: str
+    rgb: Pixels
+    grid: Grid | None
+    mag_index: int = 0
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What draws."""
+
+    zoomldm: ZoomLDM
+    autoencoder: PixelShuffleAutoencoder
+
+
+def true_levels(rgb: Pixels) -> list[Pixels]:
+    """Levels 0 to ANCHOR of a field."""
+    levels = [rgb]
+    for _ in range(ANCHOR):
+        levels.append(halve(levels[-1]))
+    return levels
+
+
+def code_anchor(rgb: Pixels, quality: int) -> Pixels:
+    """The anchor as a reader gets it."""
+    data = imagecodecs.avif_encode(rgb, level=quality, speed=6, pixelformat="444", numthreads=1)
+    return np.asarray(imagecodecs.avif_decode(data))
+
+
+def draw_chain(field: Field, networks: Networks, steps: int, quality: int = 10) -> list[Pixels]:
+    """Levels 0 to ANCHOR as decoded: the last one coded, the finer ones drawn."""
+    levels = [code_anchor(true_levels(field.rgb)[ANCHOR], quality)]
+    for level in reversed(range(ANCHOR)):
+        levels.insert(0, draw_level(field, networks, levels[0], level, steps))
+    return levels
+
+
+@torch.no_grad()
+def draw_level(field: Field, networks: Networks, parent: Pixels, level: int, steps: int) -> Pixels:
+    """One level from the one above it, as a single window."""
+    height, width = parent.shape[0] * 2, parent.shape[1] * 2
+    channels = networks.autoencoder.config.latent_channels
+    rng = generator(level, sum(map(ord, field.name)))
+    noise = rng.standard_normal((channels, height // FACTOR, width // FACTOR), np.float32)
+    d = networks.zoomldm.config.summarizer.embedding_width
+    cond = np.zeros((d + 1, height // 32, width // 32), np.float32)
+    if field.grid is not None:
+        region = Region(0, 0, height, width)
+        cond = conditioning_map(field.grid.vectors, field.grid.valid, (0, 0), region, level)
+    batch = {
+        "noise": torch.from_numpy(noise)[None],
+        "parent": torch.from_numpy(parent.transpose(2, 0, 1).copy())[None].float() / 127.5 - 1,
+        "has_parent": torch.ones(1),
+        "cond": torch.from_numpy(cond)[None],
+        "mag": torch.tensor([field.mag_index + level]),
+    }
+    rgb = networks.autoencoder.decode(draw(networks.zoomldm, batch, steps))[0]
+    drawn = ((rgb + 1) * 127.5).permute(1, 2, 0).numpy()
+    drawn = lock_colour(drawn, parent.astype(np.float32))
+    return np.clip(np.floor(drawn + 0.5), 0, 255).astype(np.uint8)
+
+
+def enlarge(rgb: Pixels, times: int) -> Pixels:
+    """Bicubic enlargement by 2 ** times."""
+    image = rgb.astype(np.float32)
+    for _ in range(times):
+        image = double(image)
+    return np.clip(np.floor(image + 0.5), 0, 255).astype(np.uint8)
+
+
+def psnr(ours: Pixels, true: Pixels) -> float:
+    """Peak signal-to-noise ratio, dB."""
+    error = np.square(ours.astype(np.float64) - true).mean()
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+def octave_stats(rgb: Pixels) -> list[tuple[float, float]]:
+    """Energy and kurtosis of the finest box octaves of the grey image, finest first."""
+    grey = rgb.astype(np.float64).mean(-1)
+    found = []
+    for _ in range(OCTAVES):
+        h, w = (n // 2 * 2 for n in grey.shape)
+        coarse = grey[:h, :w].reshape(h // 2, 2, w // 2, 2).mean((1, 3))
+        band = grey[:h, :w] - coarse.repeat(2, 0).repeat(2, 1)
+        energy = float(np.square(band).mean())
+        found.append((energy, float((band**4).mean() / max(energy**2, 1e-12))))
+        grey = coarse
+    return found
+
+
+def compare(ours: Pixels, true: Pixels) -> dict[str, float]:
+    """PSNR, and per octave the ratios of energy and kurtosis to the truth's."""
+    row = {"psnr": psnr(ours, true)}
+    for i, ((e, k), (te, tk)) in enumerate(
+        zip(octave_stats(ours), octave_stats(true), strict=True)
+    ):
+        row |= {f"energy_{i}": e / max(te, 1e-9), f"kurtosis_{i}": k / max(tk, 1e-9)}
+    return row
+
+
+def medians(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Column medians."""
+    return {k: float(np.median([r[k] for r in rows])) for k in rows[0]}
+
+
+def measure(
+    fields: Sequence[Field], networks: Networks, steps: Sequence[int]
+) -> list[dict[str, float]]:
+    """One row of medians per level and step count; 0 steps is the enlarged anchor."""
+    rows: dict[tuple[int, int], list[dict[str, float]]] = {}
+    for field in fields:
+        true = true_levels(field.rgb)
+        anchor = code_anchor(true[ANCHOR], 10)
+        for level in range(ANCHOR):
+            rows.setdefault((level, 0), []).append(
+                compare(enlarge(anchor, ANCHOR - level), true[level])
+            )
+        for count in steps:
+            drawn = draw_chain(field, networks, count)
+            for level in range(ANCHOR):
+                rows.setdefault((level, count), []).append(compare(drawn[level], true[level]))
+    return [{"level": k[0], "steps": k[1], **medians(v)} for k, v in sorted(rows.items())]

@@ -1,0 +1,146 @@
+"""What embeddings cost and what is left of them: bytes per vector against cosine and retrieval."""
+
+import dataclasses
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsicodec.coding import EmbeddingTables, decode_grid, encode_grid, fit_tables
+from wsicodec.coding.fit import CHUNK
+from wsicodec.geometry import PATCH
+from wsicodec.models.vit import VisionTransformer
+from wsicodec.train.bundle import load_embedder
+from wsicodec.train.data import DataConfig, generator, load_pictures
+from wsicodec.train.embedder_eval import (
+    PatchSet,
+    embed,
+    find_patches,
+    judge,
+    machine,
+    unit,
+    write_rows,
+)
+from wsicodec.train.export import round_weights
+
+Grid = NDArray[np.float32]
+Rows = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class RateSweep:
+    """One table of rates, on the vectors that an embedder's stored weights give."""
+
+    folder: str = "runs/embedder"  # a run; its vectors are kept there
+    prefix: str = "average.teacher."  # of the shipped network's tensors in its checkpoint
+    data: DataConfig = field(default_factory=DataConfig)
+    most_per_source: int = 600  # vectors; serial sections of one tumour must not set the tables
+    rates: tuple[float, ...] = (16.0, 24.0, 32.0, 48.0, 64.0)  # bytes per vector aimed at
+    table: str = "embedding_rate.csv"
+
+
+@dataclass(frozen=True)
+class EmbeddedSet:
+    """Every tissue patch of a split, as vectors (n, d) and as the grids they lie on."""
+
+    patches: PatchSet
+    vectors: Grid
+
+    def grids(self) -> list[tuple[Grid, Rows]]:
+        """One grid per picture, blank cells zero, and the rows of its vectors.
+
+        The pictures come in a random but fixed order.
+        """
+        owners = np.array([p for p, _, _ in self.patches.places])
+        order = generator(0, 0).permutation(sorted(set(owners.tolist())))
+        return [self._grid(int(n), np.flatnonzero(owners == n)) for n in order]
+
+    def capped_grids(self, most_per_source: int) -> list[Grid]:
+        """The grids; a source stops giving them once it has given `most_per_source` vectors."""
+        given, kept = Counter[str](), []
+        for grid, rows in self.grids():
+            source = self.patches.pictures[self.patches.places[rows[0]][0]].source
+            if given[source] < most_per_source:
+                given[source] += len(rows)
+                kept.append(grid)
+        return kept
+
+    def _grid(self, number: int, rows: Rows) -> tuple[Grid, Rows]:
+        h, w = self.patches.pictures[number].shapes[0]
+        grid = np.zeros((h // PATCH, w // PATCH, self.vectors.shape[1]), np.float32)
+        for row in rows:
+            _, y, x = self.patches.places[row]
+            grid[y // PATCH, x // PATCH] = self.vectors[row]
+        return grid, rows
+
+
+def embed_split(model: VisionTransformer, data: DataConfig) -> EmbeddedSet:
+    """Embed every tissue patch of the split that `data` names."""
+    patches = find_patches(load_pictures(data), most_per_picture=10**9)
+    return EmbeddedSet(patches, embed(model, patches))
+
+
+def through_codec(split: EmbeddedSet, tables: EmbeddingTables) -> tuple[float, Grid]:
+    """Real bytes per vector, headers and all, and the vectors that come back (n, d).
+
+    Every picture's grid is coded alone, in chunks as a store cuts them.
+    """
+    total, decoded = 0, np.empty_like(split.vectors)
+    for grid, rows in split.grids():
+        index = np.full(grid.shape[:2], -1)
+        cells = np.array([split.patches.places[row][1:] for row in rows]) // PATCH
+        index[cells[:, 0], cells[:, 1]] = rows
+        for y in range(0, grid.shape[0], CHUNK):
+            for x in range(0, grid.shape[1], CHUNK):
+                part = np.s_[y : y + CHUNK, x : x + CHUNK]
+                valid = index[part] >= 0
+                payload = encode_grid(grid[part], valid, tables)
+                total += len(payload)
+                ours = decode_grid(payload, tables, (CHUNK, CHUNK))[0]
+                decoded[index[part][valid]] = ours[valid]
+    return total / len(decoded), decoded
+
+
+def rate_row(fit: EmbeddedSet, test: EmbeddedSet, tables: EmbeddingTables) -> dict[str, Any]:
+    """Rate, distortion and usefulness of held-out vectors after coding."""
+    rate, ours = through_codec(test, tables)
+    true = test.vectors
+    error = np.square(ours - true).sum() / np.square(true - true.mean(0)).sum()
+    figures = judge(fit.patches, test.patches, fit.vectors, ours)
+    return {
+        "bytes_per_vector": round(rate, 2),
+        "components": tables.components,
+        "step": round(tables.step, 5),
+        "cosine": round(float((unit(ours) * unit(true)).sum(1).mean()), 4),
+        "relative_mse": round(float(error), 4),
+        **{name: round(value, 4) for name, value in figures.items()},
+    }
+
+
+def sweep(config: RateSweep) -> list[dict[str, Any]]:
+    """Keep the vectors of train and val in the run's folder, and append a row per rate."""
+    folder = Path(config.folder)
+    model, facts = load_embedder(folder, config.prefix)
+    round_weights(model)  # what is stored is what will be coded
+    fit = embed_split(model, config.data)
+    test = embed_split(model, dataclasses.replace(config.data, split="val"))
+    np.save(folder / "train_vectors.npy", fit.vectors)
+    np.save(folder / "val_vectors.npy", test.vectors)
+    grids = fit.capped_grids(config.most_per_source)
+    rows = []
+    for rate in config.rates:
+        started = time.monotonic()
+        row = rate_row(fit, test, fit_tables(grids, target_bytes=rate))
+        shown = {
+            "target_bytes": rate,
+            **row,
+            "vectors_fit": sum(int(g.any(2).sum()) for g in grids),
+        }
+        shown |= {"vectors_judged": len(test.vectors), "patches_seen": facts["seen"]}
+        rows.append(shown | {"seconds": round(time.monotonic() - started, 1)} | machine())
+    write_rows(Path(config.table), rows)
+    return rows
