@@ -37,10 +37,6 @@ def test_an_mpp_that_cannot_be_is_refused(mpp: float) -> None:
 def test_levels_halve_and_round_up() -> None:
     shapes = [level_shape((2967, 2220), k) for k in (0, 1, 7)]
     assert shapes == [(2967, 2220), (1484, 1110), (24, 18)]
-        (2967, 2220),
-        (1484, 1110),
-        (24, 18),
-    ]
     assert grid_shape((2967, 2220)) == (12, 9)
 
 
