@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "api": BASE | {"codec", "models", "presets", "slide", "store"},
     "progress": set(),
     "stranger": set(),
-    "demo": {"api", "errors", "geometry", "slide", "store"},
+    "demo": {"api", "errors", "geometry", "resample", "slide", "store"},
     "cli": {"__init__", "api", "demo", "errors", "progress"},
     "wsicodec_kernels": set(),
 }

@@ -19,7 +19,7 @@ class StoreInfo:
     Everything is in the frame of level 0 unless its name says otherwise.
     """
 
-    slide: str  # 32 hex digits; digest of the embedding payloads, seeds the noise
+    slide: str  # 32 hex digits; digest of every stored payload, seeds the noise
     fingerprint: str  # 64 hex digits; of the bundle whose weights draw this slide
     bundle: str  # the bundle's name, for messages
     shape: tuple[int, int]  # height, width in pixels

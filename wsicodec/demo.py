@@ -19,7 +19,8 @@ from PIL import Image, ImageDraw
 from wsicodec import api
 from wsicodec.errors import StoreError
 from wsicodec.geometry import Region
-from wsicodec.slide import Slide, box_reduce, draw_slide, open_slide
+from wsicodec.resample import box_reduce
+from wsicodec.slide import Slide, draw_slide, open_slide
 
 if TYPE_CHECKING:
     from wsicodec.store.report import EncodeReport

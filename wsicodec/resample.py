@@ -1,41 +1,62 @@
 """The two resamplings of the format: box reduction by whole factors, cubic enlargement by two."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-Pixel = TypeVar("Pixel", np.uint8, np.float32)
+Pixel = TypeVar("Pixel", np.uint8, np.float32, np.float64)
 
 # Keys 1981, cubic convolution with a = -1/2, sampled a quarter and three quarters of a pixel in.
 _CUBIC_QUARTER = np.array([-9, 111, 29, -3], np.float32) / 128
 
 
-def box_reduce(image: NDArray[Pixel], factor: int) -> NDArray[Pixel]:
-    """Average `factor` x `factor` pixels into one.
+def box_reduce(rgb: NDArray[Pixel], factor: int) -> NDArray[Pixel]:
+    """Reduce an image by a whole factor with a box filter.
 
-    Args:
-        image: (h, w, c), uint8 or float32.
-        factor: a whole number; 1 returns the image itself.
-
-    Returns:
-        (ceil(h / factor), ceil(w / factor), c) of the same type; uint8 is rounded half up, and
-        blocks that the border cuts average the pixels they have.
+    rgb: (h, w, c), uint8 or float; uint8 is summed in integers and rounded half up.
+    factor: at least 1. A ragged last row or column averages what is there, so the result is
+        (ceil(h / factor), ceil(w / factor), c) of the same dtype.
     """
     if factor == 1:
-        return image
-    height, width = image.shape[:2]
-    wide = np.uint32 if image.dtype == np.uint8 else np.float64
-    rows = np.arange(0, height, factor)
-    columns = np.arange(0, width, factor)
-    sums = np.add.reduceat(image, rows, axis=0, dtype=wide)
-    sums = np.add.reduceat(sums, columns, axis=1, dtype=wide)
-    high = np.minimum(rows + factor, height) - rows
-    wide_ = np.minimum(columns + factor, width) - columns
-    count = (high[:, None] * wide_[None, :])[..., None]
-    if image.dtype == np.uint8:
-        return ((2 * sums + count) // (2 * count)).astype(np.uint8)
-    return (sums / count).astype(np.float32)
+        return rgb
+    height, width = rgb.shape[:2]
+    if height % factor == 0 and width % factor == 0:
+        return _box_whole(rgb, factor)
+    return _box_ragged(rgb, factor)
+
+
+def _box_whole(rgb: NDArray[Any], factor: int) -> NDArray[Any]:
+    if rgb.dtype != np.uint8:
+        h, w, c = rgb.shape
+        blocks = rgb.reshape(h // factor, factor, w // factor, factor, c)
+        return np.asarray(blocks.mean(axis=(1, 3), dtype=np.float64).astype(rgb.dtype))
+    # Slices instead of a reshaped sum: several times faster, and exact in these integers.
+    wide = np.uint16 if factor <= 16 else np.uint32
+    rows: NDArray[Any] = rgb[0::factor].astype(wide)
+    for i in range(1, factor):
+        rows += rgb[i::factor]
+    total: NDArray[Any] = rows[:, 0::factor].astype(wide)
+    for i in range(1, factor):
+        total += rows[:, i::factor]
+    area = factor * factor
+    total += area // 2
+    total //= area
+    return total.astype(np.uint8)
+
+
+def _box_ragged(rgb: NDArray[Any], factor: int) -> NDArray[Any]:
+    height, width = rgb.shape[:2]
+    ys, xs = np.arange(0, height, factor), np.arange(0, width, factor)
+    integer = rgb.dtype == np.uint8
+    wide = np.int64 if integer else np.float64
+    total: NDArray[Any] = np.add.reduceat(rgb, ys, axis=0, dtype=wide)
+    total = np.add.reduceat(total, xs, axis=1)
+    count_y = np.minimum(ys + factor, height) - ys
+    count_x = np.minimum(xs + factor, width) - xs
+    area = (count_y[:, None] * count_x[None, :])[..., None]
+    mean = (total + area // 2) // area if integer else total / area
+    return np.asarray(mean.astype(rgb.dtype))
 
 
 def double(image: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""A transposed or flipped grid would decode into plausible, wrong tissue: pin down what is where."""
+"""A transposed or flipped grid would decode into plausible, wrong tissue: pin down the way up."""
 
 from pathlib import Path
 

@@ -5,12 +5,13 @@ import math
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-import torch.nn.functional as F  # noqa: E402
+import torch
+import torch.nn.functional as F
 
-from wsicodec.errors import ConfigError  # noqa: E402
-from wsicodec.models.vit import VisionTransformer, VitConfig  # noqa: E402
+from wsicodec.errors import ConfigError
+from wsicodec.models.vit import VisionTransformer, VitConfig
 
 pytestmark = pytest.mark.torch
 TINY = VitConfig(width=24, depth=2, heads=3, patch=16, train_size=224)

@@ -8,7 +8,8 @@ import openslide
 import pytest
 
 from wsicodec.geometry import Region
-from wsicodec.slide import box_reduce, draw_slide, open_slide
+from wsicodec.resample import box_reduce
+from wsicodec.slide import draw_slide, open_slide
 from wsicodec.slide.drawn import _Pyramid
 from wsicodec.slide.textures import (
     KINDS,

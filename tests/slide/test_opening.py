@@ -13,7 +13,8 @@ from PIL import Image as PillowImage
 
 from wsicodec.errors import MppError, SlideError
 from wsicodec.geometry import Region
-from wsicodec.slide import SlideReader, box_reduce, open_reader, open_slide
+from wsicodec.resample import box_reduce
+from wsicodec.slide import SlideReader, open_reader, open_slide
 from wsicodec.slide.array_reader import ArrayReader
 from wsicodec.slide.openslide_reader import OpenSlideReader
 from wsicodec.slide.tiff_reader import TiffReader

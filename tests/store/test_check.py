@@ -24,7 +24,7 @@ OBJECTS = (
     "roi/c/0/0/0",
     "tissue/c/0/0",
     "0/zarr.json",
-    "manifest.json",
+    "tissue/manifest.json",
 )
 
 
@@ -53,9 +53,9 @@ def test_damage_to_an_object_is_found_and_named(store: Path, path: str, hurt: st
 @pytest.mark.parametrize("path", ["embeddings/c/0/0/0", "anchor/c/0/0/0", "roi/c/0/0/0"])
 def test_damage_is_found_without_the_manifest(store: Path, path: str, hurt: str) -> None:
     damage(store / path, HURTS[hurt])
-    listed = json.loads((store / "manifest.json").read_bytes())
+    listed = json.loads((store / "tissue/manifest.json").read_bytes())
     listed["objects"].pop(path)
-    (store / "manifest.json").write_bytes(dump(listed))
+    (store / "tissue/manifest.json").write_bytes(dump(listed))
     named = [f for f in check_store(store).findings if path in f and "manifest" not in f]
     assert named or (path.startswith("roi") and hurt == "lost")
 
@@ -74,6 +74,7 @@ def test_a_second_codec_on_a_level_is_found(store: Path) -> None:
 
 def test_a_missing_bundle_is_found(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WSICODEC_BUNDLES", "")
+    monkeypatch.setattr("wsicodec.models.bundle._opened", {})
     report = check_store(store)
     assert not report.ok
     assert report.findings[0].startswith("bundle fake: ")

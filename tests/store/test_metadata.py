@@ -61,7 +61,6 @@ def test_json_takes_no_more_bytes_than_it_must(store: Path) -> None:
         assert text == json.dumps(json.loads(text), separators=(",", ":")).encode()
 
 
-@pytest.mark.filterwarnings("ignore:Object at manifest.json")
 def test_zarr_lists_every_array(store: Path) -> None:
     root = zarr.open_group(store, mode="r")
     names = {name for name, _ in root.arrays()}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tests.store import kit
 from wsicodec.config import BLANK, GENERATED, MEASURED
 from wsicodec.errors import BundleError, ConfigError, StoreError, StoreExistsError
-from wsicodec.slide.base import box_reduce
+from wsicodec.resample import box_reduce
 from wsicodec.store import blocks, plan
 from wsicodec.store.bands import ahead
 from wsicodec.store.job import hold, partial_path

@@ -8,18 +8,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from wsicodec.models.vit import VitConfig  # noqa: E402
-from wsicodec.train import dino, embedder_eval  # noqa: E402
-from wsicodec.train.config import to_record  # noqa: E402
-from wsicodec.train.data import DataConfig, load_pictures  # noqa: E402
-from wsicodec.train.dino import DinoConfig, Distillation  # noqa: E402
-from wsicodec.train.embedder import CropConfig, EmbedderStage, EmbedderTraining  # noqa: E402
-from wsicodec.train.embedder_eval import Judgement, compare  # noqa: E402
-from wsicodec.train.embedding_rate import RateSweep, embed_split, sweep  # noqa: E402
-from wsicodec.train.learning_rate import RateConfig  # noqa: E402
-from wsicodec.train.loop import LoopConfig, Run  # noqa: E402
+import torch
+
+from wsicodec.models.vit import VitConfig
+from wsicodec.train import dino, embedder_eval
+from wsicodec.train.config import to_record
+from wsicodec.train.data import DataConfig, load_pictures
+from wsicodec.train.dino import DinoConfig, Distillation
+from wsicodec.train.embedder import CropConfig, EmbedderStage, EmbedderTraining
+from wsicodec.train.embedder_eval import Judgement, compare
+from wsicodec.train.embedding_rate import RateSweep, embed_split, sweep
+from wsicodec.train.learning_rate import RateConfig
+from wsicodec.train.loop import LoopConfig, Run
 
 pytestmark = pytest.mark.torch
 VIT = VitConfig(width=24, depth=1, heads=3, patch=16, train_size=64)

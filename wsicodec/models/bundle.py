@@ -121,9 +121,13 @@ def fingerprint(config: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+_opened: dict[str, Bundle] = {}  # by fingerprint; so a bundle given by its folder is found again
+
+
 @cache
 def _open(path: Path) -> Bundle:
-    return Bundle(path)
+    bundle = Bundle(path)
+    return _opened.setdefault(bundle.fingerprint, bundle)
 
 
 def load_bundle(name: str | Path | None = None) -> Bundle:
@@ -140,10 +144,12 @@ def load_bundle(name: str | Path | None = None) -> Bundle:
 
 
 def find_bundle(wanted: str) -> Bundle:
-    """The bundle with this fingerprint, among the embedded ones and those in WSICODEC_BUNDLES.
+    """The bundle with this fingerprint: embedded, in WSICODEC_BUNDLES, or opened before.
 
     Nothing is ever downloaded; raises BundleError if it is not at hand.
     """
+    if wanted in _opened:
+        return _opened[wanted]
     folders = [EMBEDDED / name for name in _embedded()]
     for root in os.environ.get(SEARCH_VARIABLE, "").split(os.pathsep):
         if root:

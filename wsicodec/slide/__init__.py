@@ -5,7 +5,7 @@ What leaves a source: pixels, micrometres per pixel, the ICC profile, and the fa
 because they carry names.
 """
 
-from wsicodec.slide.base import SlideReader, box_reduce
+from wsicodec.slide.base import SlideReader
 from wsicodec.slide.drawn import draw_slide
 from wsicodec.slide.opening import open_reader, open_slide
 from wsicodec.slide.passthrough import JpegTiles, jpeg_tiles
@@ -17,7 +17,6 @@ __all__ = [
     "Slide",
     "SlideReader",
     "TissueMap",
-    "box_reduce",
     "draw_slide",
     "find_tissue",
     "jpeg_tiles",

@@ -15,7 +15,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from wsicodec.geometry import PATCH
-from wsicodec.slide.base import box_reduce
+from wsicodec.resample import box_reduce
 from wsicodec.slide.textures import (
     KINDS,
     MACRO,

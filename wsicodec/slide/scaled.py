@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from wsicodec.errors import MppError
 from wsicodec.geometry import Region, check_mpp, reduction_for
-from wsicodec.slide.base import WHITE, Facts, SlideReader, box_reduce
+from wsicodec.resample import box_reduce
+from wsicodec.slide.base import WHITE, Facts, SlideReader
 
 PIECE = 4096  # source pixels; side of what is read at once while reducing
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsicodec.geometry import PATCH, Region
-from wsicodec.slide.base import box_reduce
+from wsicodec.resample import box_reduce
 from wsicodec.slide.scaled import Slide
 from wsicodec.store.plan import BLOCK
 

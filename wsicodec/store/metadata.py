@@ -17,7 +17,7 @@ from wsicodec.geometry import LEVELS, level_shape
 
 CHUNK = 1024  # pixels; side of a chunk of any stored or drawn level
 GRID_CHUNK = 32  # patches; side of a chunk of embeddings
-MANIFEST = "manifest.json"
+MANIFEST = "tissue/manifest.json"  # in an array's folder: zarr warns of strangers in a group's
 ROOT = "zarr.json"
 INSTALL_HINT = "pip install wsicodec"
 
@@ -50,7 +50,7 @@ def is_payload(path: str) -> bool:
 
 
 def manifest(objects: Digests) -> bytes:
-    """`manifest.json`: size and SHA-256 of every other object."""
+    """The manifest: size and SHA-256 of every other object."""
     return dump({"format": 1, "objects": {p: list(objects[p]) for p in sorted(objects)}})
 
 
@@ -134,7 +134,7 @@ def array_document(
             "shape": shape,
             "data_type": data_type,
             "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk}},
-            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "chunk_key_encoding": {"name": "default"},
             "fill_value": 0,
             "codecs": codecs,
             "dimension_names": list(names),

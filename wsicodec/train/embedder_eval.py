@@ -20,6 +20,7 @@ from wsicodec.train.bundle import load_embedder
 from wsicodec.train.data import DataConfig, Picture, Pixels, load_pictures
 
 Vectors = NDArray[np.float32]
+Labels = NDArray[np.str_]
 TISSUE_SHARE = 0.5  # of a patch, for it to count
 PENALTIES = (0.003, 0.03, 0.3, 3.0)  # of the ridge, in units of the number of patches
 FOLDS = 5
@@ -130,7 +131,7 @@ def unit(vectors: Vectors) -> Vectors:
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
 
-def _ridge(x: Vectors, labels: NDArray[np.str_], penalty: float) -> Callable[[Vectors], Vectors]:
+def _ridge(x: Vectors, labels: Labels, penalty: float) -> Callable[[Vectors], Labels]:
     classes = sorted(set(labels))
     wanted = (labels[:, None] == np.array(classes)).astype(np.float64)
     weight = (wanted / wanted.sum(0)).sum(1)
@@ -141,14 +142,14 @@ def _ridge(x: Vectors, labels: NDArray[np.str_], penalty: float) -> Callable[[Ve
     diagonal[-1] = 1e-9
     solution = np.linalg.solve(gram + np.diag(diagonal), (inputs * weight[:, None]).T @ wanted)
 
-    def predict(other: Vectors) -> Vectors:
+    def predict(other: Vectors) -> Labels:
         scores = np.hstack((other, np.ones((len(other), 1)))) @ solution
         return np.array(classes)[scores.argmax(1)]
 
     return predict
 
 
-def _balanced(said: NDArray[np.str_], labels: NDArray[np.str_]) -> float:
+def _balanced(said: Labels, labels: Labels) -> float:
     return float(np.mean([(said[labels == c] == c).mean() for c in sorted(set(labels))]))
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,16 +121,15 @@ class Run:
     def train(self) -> None:
         """Step until the configured end; log, save and draw on their clocks."""
         started = saved = drawn = time.monotonic()
-        before, totals, steps = self.seconds, dict[str, float](), 0
+        before, values = self.seconds, defaultdict[str, list[float]](list)
         while self.seen < min(self.learning.total, self.loop.stop_seen):
             for name, value in self.step().items():
-                totals[name] = totals.get(name, 0.0) + value
-            steps += 1
+                values[name].append(value)
             now = time.monotonic()
             self.seconds = before + now - started
             if self.seen % self.loop.log_every < self.loop.batch:
-                self.log({k: v / steps for k, v in totals.items()})
-                totals, steps = {}, 0
+                self.log({k: sum(v) / len(v) for k, v in values.items()})
+                values.clear()
             if now - saved > self.loop.save_seconds:
                 self.save()
                 saved = now
@@ -148,11 +148,11 @@ class Run:
         row = {"seen": self.seen, "seconds": round(self.seconds, 1)}
         row |= {k: float(f"{v:.5g}") for k, v in values.items()}
         path = self.folder / "log.csv"
-        fresh = not path.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
+        columns = _columns(path) if path.exists() else list(row)
         with path.open("a", newline="", encoding="utf-8") as lines:
-            writer = csv.DictWriter(lines, list(row))
-            if fresh:
+            writer = csv.DictWriter(lines, columns, restval="", extrasaction="ignore")
+            if lines.tell() == 0:
                 writer.writeheader()
             writer.writerow(row)
 
@@ -168,6 +168,11 @@ class Run:
         model.load_state_dict(training)
         if sheet is not None:
             Image.fromarray(sheet).save(self.folder / "sheet.png")
+
+
+def _columns(path: Path) -> list[str]:
+    with path.open(encoding="utf-8") as lines:
+        return lines.readline().strip().split(",")
 
 
 def _rank() -> tuple[int, int]:

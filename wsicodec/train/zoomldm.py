@@ -143,9 +143,7 @@ class ZoomStage:
         each = error.detach().mean((1, 2, 3))
         start = each[t == 1]
         logs = {"error": each.mean()}
-        if len(start):
-            logs["error_start"] = start.mean()
-        return loss, logs
+        return loss, logs | ({"error_start": start.mean()} if len(start) else {})
 
     def sheet(self) -> NDArray[np.uint8]:
         """Per column: the parent enlarged, what is drawn in four steps, the decoded truth."""
