@@ -1,11 +1,11 @@
 """The main job's figures: rates, encoding speed and memory, decoding speed, work counted.
 
-    python benchmarks/main_job.py rates SLIDE...    bytes of all four presets
-    python benchmarks/main_job.py encode SLIDE      pipeline against its slower single stage
-    python benchmarks/main_job.py memory            peak of encoding a small and a large drawn slide
-    python benchmarks/main_job.py crop SLIDE        a 1024 x 1024 crop of level 0, cold
-    python benchmarks/main_job.py count SLIDE       windows drawn for a whole level, latents decoded
-    python benchmarks/main_job.py imports           seconds of `import wsicodec`
+    python -m benchmarks.main_job rates SLIDE...    bytes of all four presets
+    python -m benchmarks.main_job encode SLIDE      pipeline against its slower single stage
+    python -m benchmarks.main_job memory            peak of encoding a small and a large drawn slide
+    python -m benchmarks.main_job crop SLIDE        a 1024 x 1024 crop of level 0, cold
+    python -m benchmarks.main_job count SLIDE       windows drawn for a whole level, latents decoded
+    python -m benchmarks.main_job imports           seconds of `import wsicodec`
 
 Rows go to benchmarks/results/main_job.csv.
 """

@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from wsicodec.errors import SlideError
 from wsicodec.geometry import Region
-from wsicodec.slide import JpegTiles, Slide, jpeg_tiles, open_slide
+from wsicodec.slide import JpegTiles, Slide, open_slide
 from wsicodec.slide.jpeg import is_whole, jpeg_quality
+from wsicodec.slide.tile_reader import TileReader
 
 Image = NDArray[np.uint8]
 WriteTiff = Callable[..., Path]
 
 
 def _check_pixels(slide: Slide, tiles: JpegTiles) -> None:
+    assert isinstance(slide.reader, TileReader)
     height, width = tiles.tile_shape
     for ty, tx in Region(0, 0, *tiles.grid).cells():
         tile = imagecodecs.jpeg_decode(
@@ -29,28 +32,26 @@ def _check_pixels(slide: Slide, tiles: JpegTiles) -> None:
         place = Region(ty * height, tx * width, (ty + 1) * height, (tx + 1) * width)
         seen = place.clip(slide.shape)
         rows, columns = seen.slices((place.y0, place.x0))
-        assert np.array_equal(tile[rows, columns], slide.read(seen)), (ty, tx)
+        assert np.array_equal(tile[rows, columns], slide.reader.inner.read(seen)), (ty, tx)
 
 
 def test_drawn_slide(drawn_slide: Path) -> None:
     with open_slide(drawn_slide) as slide:
-        tiles = jpeg_tiles(slide)
+        tiles = slide.tiles
         assert tiles is not None
-        with tiles:
-            assert (tiles.tile_shape, tiles.colourspace) == ((256, 256), "YCBCR")
-            _check_pixels(slide, tiles)
-            with pytest.raises(IndexError, match="inside"):
-                tiles.read(*tiles.grid)
+        assert (tiles.tile_shape, tiles.colourspace) == ((256, 256), "YCBCR")
+        _check_pixels(slide, tiles)
+        with pytest.raises(IndexError, match="inside"):
+            tiles.read(*tiles.grid)
 
 
 def test_aperio_slide_with_shared_tables_in_rgb(real_data: Path) -> None:
     with open_slide(real_data / "val/slides/CMU-1-Small-Region.svs") as slide:
-        tiles = jpeg_tiles(slide)
+        tiles = slide.tiles
         assert tiles is not None
-        with tiles:
-            assert (tiles.tile_shape, tiles.colourspace) == ((240, 240), "RGB")
-            assert len(tiles.tables) > 100
-            _check_pixels(slide, tiles)
+        assert (tiles.tile_shape, tiles.colourspace) == ((240, 240), "RGB")
+        assert len(tiles.tables) > 100
+        _check_pixels(slide, tiles)
 
 
 def test_tiles_are_not_offered_where_level_0_is_made_of_something_else(
@@ -64,7 +65,7 @@ def test_tiles_are_not_offered_where_level_0_is_made_of_something_else(
         (picture, 0.5),
     ):
         with open_slide(source, mpp=mpp) as slide:
-            assert jpeg_tiles(slide) is None
+            assert slide.tiles is None
 
 
 @pytest.mark.parametrize("quality", [20, 30, 50, 75, 85, 95])
@@ -79,3 +80,20 @@ def test_a_cut_jpeg_is_not_whole(picture: Image) -> None:
     assert is_whole(coded + b"padding")
     assert not is_whole(coded[:-2])
     assert not is_whole(coded[:200])
+
+
+def test_the_shorter_way_shows_what_openslide_shows(drawn_slide: Path) -> None:
+    with open_slide(drawn_slide) as slide:
+        assert isinstance(slide.reader, TileReader)
+        for region in (Region(0, 0, 300, 1536), Region(700, 900, 1024, 1301), Region(9, 9, 10, 10)):
+            assert np.array_equal(slide.read(region), slide.reader.inner.read(region))
+
+
+def test_a_tile_that_does_not_decode_is_an_error(
+    picture: Image, write_tiff: WriteTiff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_slide(write_tiff(picture, "hurt.tif", compression="jpeg"), mpp=0.5) as slide:
+        assert slide.tiles is not None
+        monkeypatch.setattr(slide.tiles, "read", lambda ty, tx: b"no jpeg")
+        with pytest.raises(SlideError, match=r"hurt\.tif"):
+            slide.read(Region(0, 0, 10, 10))

@@ -8,7 +8,7 @@ because they carry names.
 from wsicodec.slide.base import SlideReader
 from wsicodec.slide.drawn import draw_slide
 from wsicodec.slide.opening import open_reader, open_slide
-from wsicodec.slide.passthrough import JpegTiles, jpeg_tiles
+from wsicodec.slide.passthrough import JpegTiles
 from wsicodec.slide.scaled import Slide
 from wsicodec.slide.tissue import TissueMap, find_tissue
 
@@ -19,7 +19,6 @@ __all__ = [
     "TissueMap",
     "draw_slide",
     "find_tissue",
-    "jpeg_tiles",
     "open_reader",
     "open_slide",
 ]

@@ -6,7 +6,9 @@ from pathlib import Path
 from wsicodec.errors import SlideError
 from wsicodec.slide.array_reader import ArrayLike, ArrayReader, open_image
 from wsicodec.slide.base import SlideReader
+from wsicodec.slide.passthrough import jpeg_tiles
 from wsicodec.slide.scaled import Slide
+from wsicodec.slide.tile_reader import TileReader
 
 Source = str | os.PathLike[str] | ArrayLike | SlideReader
 
@@ -51,11 +53,17 @@ def _open_path(path: Path) -> SlideReader:
     # OpenSlide sees the first plane of an OME-TIFF and nothing of its physical size.
     if openslide_reader.detects(path) and not (found and found.ome):
         try:
-            return openslide_reader.OpenSlideReader(path, found)
+            return _by_tiles(openslide_reader.OpenSlideReader(path, found))
         except SlideError:
             if not tiff:
                 raise
-    return tiff_reader.TiffReader(path) if tiff else open_image(path)
+    return _by_tiles(tiff_reader.TiffReader(path)) if tiff else open_image(path)
+
+
+def _by_tiles(reader: SlideReader) -> SlideReader:
+    """The same slide by the shorter way, where its tiles allow that."""
+    tiles = jpeg_tiles(reader)
+    return reader if tiles is None else TileReader(reader, tiles)
 
 
 def _check_file(path: Path) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import tifffile
 
 from wsicodec.errors import SlideError
+from wsicodec.slide.base import SlideReader
 from wsicodec.slide.openslide_reader import OpenSlideReader
-from wsicodec.slide.scaled import Slide
 from wsicodec.slide.tiff_reader import TiffReader
 
 JPEG, CONTIGUOUS = 7, 1  # TIFF's Compression and PlanarConfiguration
@@ -29,17 +29,18 @@ class JpegTiles:
     grid: rows and columns of tiles.
     tables: the JPEG stream of shared tables, empty if every tile has its own.
     colourspace: what the coded channels mean, "RGB" or "YCBCR".
+    name: of the file, for messages.
     """
 
     def __init__(self, path: Path, shape: tuple[int, int], name: str) -> None:
         self._tif = tifffile.TiffFile(path)
-        self._lock, self._name = threading.Lock(), name
+        self._lock, self.name = threading.Lock(), name
         try:
             page = next(p for p in _pages(self._tif) if _fits(p, shape))
         except StopIteration:
             self._tif.close()
             raise SlideError(f"expected JPEG tiles in {name}, got none that are RGB") from None
-        self.shape = shape
+        self.path, self.shape = path, shape
         self.tile_shape: tuple[int, int] = (page.tilelength, page.tilewidth)
         self.grid: tuple[int, int] = (
             -(-shape[0] // page.tilelength),
@@ -59,7 +60,7 @@ class JpegTiles:
             self._tif.filehandle.seek(self._offsets[index])
             data = self._tif.filehandle.read(self._counts[index])
         if len(data) != self._counts[index]:
-            raise SlideError(f"expected tile ({ty}, {tx}) in {self._name}: the file is truncated")
+            raise SlideError(f"expected tile ({ty}, {tx}) in {self.name}: the file is truncated")
         return data
 
     def close(self) -> None:
@@ -73,18 +74,17 @@ class JpegTiles:
         self.close()
 
 
-def jpeg_tiles(slide: Slide) -> JpegTiles | None:
-    """The coded tiles of a slide, or None where its level 0 is not made of plain JPEG tiles.
+def jpeg_tiles(reader: SlideReader) -> JpegTiles | None:
+    """The coded tiles of a source's finest level, or None where they are not plain JPEG.
 
-    That takes a TIFF or SVS tiled in RGB or YCbCr JPEG that is not reduced on the way to level 0.
+    That takes a TIFF or SVS tiled in RGB or YCbCr JPEG.
     """
-    reader = slide.reader
-    if slide.reduction != 1 or not isinstance(reader, OpenSlideReader | TiffReader):
+    if not isinstance(reader, OpenSlideReader | TiffReader):
         return None
     if reader.facts.get("vendor") not in PLAIN_VENDORS:
         return None
     try:
-        return JpegTiles(reader.path, reader.shape, slide.name)
+        return JpegTiles(reader.path, reader.shape, reader.path.name)
     except SlideError:
         return None
 

@@ -9,6 +9,8 @@ from wsicodec.errors import MppError
 from wsicodec.geometry import Region, check_mpp, reduction_for
 from wsicodec.resample import box_reduce
 from wsicodec.slide.base import WHITE, Facts, SlideReader
+from wsicodec.slide.passthrough import JpegTiles
+from wsicodec.slide.tile_reader import TileReader
 
 PIECE = 4096  # source pixels; side of what is read at once while reducing
 
@@ -50,6 +52,13 @@ class Slide:
     def facts(self) -> Facts:
         """Harmless facts about the source, see `wsicodec.slide.base.FACTS`."""
         return self.reader.facts
+
+    @property
+    def tiles(self) -> JpegTiles | None:
+        """The source's own JPEG tiles, where level 0 is made of them unchanged."""
+        if self.reduction == 1 and isinstance(self.reader, TileReader):
+            return self.reader.tiles
+        return None
 
     def read(self, l0_region: Region) -> NDArray[np.uint8]:
         """RGB pixels (h, w, 3) of a region of level 0; outside the slide it is white."""

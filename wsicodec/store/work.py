@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from wsicodec.config import BLANK, STORE_FORMAT, StoreInfo
 from wsicodec.geometry import Region
 from wsicodec.models.bundle import Bundle
 from wsicodec.presets import Preset
-from wsicodec.slide.passthrough import JpegTiles, jpeg_tiles
+from wsicodec.slide.passthrough import JpegTiles
 from wsicodec.slide.scaled import Slide
 from wsicodec.slide.tissue import TissueMap, find_tissue
 from wsicodec.store.blocks import Embedder
@@ -68,17 +67,13 @@ def plan_work(
     embed: Embedder,
     preset: Preset,
     roi: Sequence[tuple[int, int, int, int]],
-    held: ExitStack,
 ) -> Work:
     """Settle what is kept of a slide.
 
     roi: y0, x0, y1, x1 in level-0 pixels each.
-    held: closes the source's tiles when the encoding is over.
     """
     regions = snap_regions(list(roi), slide.shape)
-    tiles = jpeg_tiles(slide) if preset.measured else None
-    if tiles is not None:
-        held.callback(tiles.close)
+    tiles = slide.tiles if preset.measured else None
     source = tile_format(tiles) if tiles is not None else None
     pictures = plan_pictures(slide.shape, preset, bundle, source)
     tissue = find_tissue(slide)

@@ -55,7 +55,7 @@ def encode_slide(
     destination = Destination(dst)
     destination.refuse_existing(overwrite)
     with ExitStack() as held:
-        work = plan_work(slide, bundle, embed, chosen, roi, held)
+        work = plan_work(slide, bundle, embed, chosen, roi)
         base = held.enter_context(destination.working_name())
         job = held.enter_context(Job(base, identity(work)))
         try:

@@ -23,6 +23,7 @@ Vectors = NDArray[np.float32]
 Labels = NDArray[np.str_]
 TISSUE_SHARE = 0.5  # of a patch, for it to count
 PENALTIES = (0.003, 0.03, 0.3, 3.0)  # of the ridge, in units of the number of patches
+WITHIN_PENALTY = 0.3
 FOLDS = 5
 FIT_PER_PICTURE, TEST_PER_PICTURE = 16, 40  # patches; fields of a megapixel have 16
 
@@ -178,6 +179,24 @@ def probe(
     return _balanced(_ridge(x, labels, best)(test[0][rows]), np.array(test[1])[rows])
 
 
+def probe_within(vectors: Vectors, labels: Sequence[str], names: Sequence[str]) -> float:
+    """Balanced accuracy of linear probes that each leave one picture of one set out.
+
+    Where a class of the other set comes from one patient only, this one asks about tissue and not
+    about the patient. An empty label is no label.
+    """
+    rows = np.array([bool(label) for label in labels])
+    x, known, pictures = vectors[rows], np.array(labels)[rows], np.array(names)[rows]
+    several = [c for c in set(known) if len(set(pictures[known == c])) > 1]
+    asked = np.isin(known, several)
+    x, known, pictures = x[asked], known[asked], pictures[asked]
+    said = np.empty_like(known)
+    for picture in sorted(set(pictures)):
+        held = pictures == picture
+        said[held] = _ridge(x[~held], known[~held], WITHIN_PENALTY)(x[held])
+    return _balanced(said, known)
+
+
 def judge(
     fit: PatchSet, test: PatchSet, fit_vectors: Vectors, vectors: Vectors
 ) -> dict[str, float]:
@@ -188,6 +207,7 @@ def judge(
         "retrieval_euclid": retrieval(b, names),
         "retrieval_cosine": retrieval(unit(b), names),
         "probe_source": probe((a, fit.sources(), fit.names()), (b, test.sources())),
+        "probe_tissue_val": probe_within(b, test.tissues(), names),
         "probe_tissue": probe((a, fit.tissues(), fit.names()), (b, test.tissues())),
     }
 
