@@ -21,9 +21,16 @@ def box_reduce(rgb: NDArray[Pixel], factor: int) -> NDArray[Pixel]:
     if factor == 1:
         return rgb
     height, width = rgb.shape[:2]
-    if height % factor == 0 and width % factor == 0:
+    y, x = height // factor * factor, width // factor * factor
+    if (y, x) == (height, width):
         return _box_whole(rgb, factor)
-    return _box_ragged(rgb, factor)
+    out = np.empty((-(-height // factor), -(-width // factor), *rgb.shape[2:]), rgb.dtype)
+    out[: y // factor, : x // factor] = _box_whole(rgb[:y, :x], factor)
+    if x < width:
+        out[:, x // factor :] = _box_ragged(rgb[:, x:], factor)
+    if y < height:
+        out[y // factor :] = _box_ragged(rgb[y:], factor)
+    return out
 
 
 def _box_whole(rgb: NDArray[Any], factor: int) -> NDArray[Any]:

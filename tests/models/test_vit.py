@@ -58,8 +58,11 @@ def test_config_refuses(record: dict[str, int]) -> None:
 
 def written_out(model: VisionTransformer, images: torch.Tensor) -> torch.Tensor:
     """The same network from its tensors alone, one operation a line, in double precision."""
-    t = {name: value.double() for name, value in model.state_dict().items()}
     width, heads = model.config.width, model.config.heads
+
+    t: dict[str, torch.Tensor] = {}
+    for name, value in model.state_dict().items():
+        t[name] = value.double()
 
     def norm(x: torch.Tensor, name: str) -> torch.Tensor:
         centred = x - x.mean(-1, keepdim=True)

@@ -14,7 +14,7 @@ import torch
 
 from wsicodec.models.vit import VitConfig
 from wsicodec.train import dino, embedder_eval
-from wsicodec.train.config import to_record
+from wsicodec.train.config import load_config, to_record
 from wsicodec.train.data import DataConfig, load_pictures
 from wsicodec.train.dino import DinoConfig, Distillation
 from wsicodec.train.embedder import CropConfig, EmbedderStage, EmbedderTraining
@@ -199,3 +199,11 @@ def test_grids_hold_every_vector_in_its_place(drawn: DataConfig) -> None:
     assert min(float(np.abs(grid[1, 2] - wanted).max()) for grid in grids) < 1e-4
     assert len(split.capped_grids(6)) == 3
     assert len(split.capped_grids(0)) == 0
+
+
+@pytest.mark.parametrize("name", ["embedder", "embedder_vit_s16"])
+def test_shipped_configurations_are_read(name: str) -> None:
+    path = Path(embedder_eval.__file__).parent / "configs" / f"{name}.json"
+    config = load_config(EmbedderTraining, path)
+    assert config.folder == f"runs/{name}"
+    assert config.data == EmbedderTraining().data

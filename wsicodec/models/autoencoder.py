@@ -1,7 +1,7 @@
 """A pixel-shuffle autoencoder: eight pixels a side to one latent cell, cheap enough for two cores.
 
-    rgb -> linear patch projection -----------------(+)-> latent -> linear patch synthesis --(+)-> rgb
-       \\-> convolutions at 1/2, 1/4, 1/8 ----------/        \\-> convolutions 1/8, 1/4, 1/2 --/
+    rgb -> linear patch projection ---------------(+)-> latent -> linear synthesis ------(+)-> rgb
+       +-> convolutions at 1/2, 1/4, 1/8 ----------+         +-> convolutions 1/8, 1/4, 1/2 -+
 
 The linear paths are what principal components of 8x8 patches would be; the convolutions add what
 overlaps patches. Everything is convolution with zero padding: no attention, no norm over space.

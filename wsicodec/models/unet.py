@@ -36,7 +36,7 @@ class UNetConfig:
 class UNet(nn.Module):
     """Residual U-Net with added (not stacked) skips; conditioning enters at the coarsest grid.
 
-    x, parent, flag -> conv -> [blocks] -> down -> [blocks] -> down -> [blocks(cond)] -> up ... -> out
+    inputs -> conv -> [blocks] -> down -> [blocks] -> down -> [blocks(cond)] -> up ... -> out
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -44,7 +44,9 @@ class UNet(nn.Module):
         self.config = config
         fine, middle, coarse = config.widths
         self.embed = nn.Sequential(
-            nn.Linear(2 * 32 + 1, config.embedding), nn.SiLU(), nn.Linear(config.embedding, config.embedding)
+            nn.Linear(2 * 32 + 1, config.embedding),
+            nn.SiLU(),
+            nn.Linear(config.embedding, config.embedding),
         )
         self.magnification = nn.Embedding(LEVELS, config.embedding)
         channels = config.latent_channels + config.parent_channels + 1

@@ -1,4 +1,4 @@
-"""What may be done to tissue without making it something else; every draw comes from a generator."""
+"""What may be done to tissue without making it something else; all draws from a generator."""
 
 import io
 from dataclasses import dataclass

@@ -12,8 +12,8 @@ from wsicodec.models.autoencoder import FACTOR, AutoencoderConfig, PixelShuffleA
 from wsicodec.train import augment
 from wsicodec.train.augment import AugmentConfig
 from wsicodec.train.data import DataConfig, Sampler, generator, load_pictures
-from wsicodec.train.loop import LoopConfig, Sample
 from wsicodec.train.learning_rate import RateConfig
+from wsicodec.train.loop import LoopConfig, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +115,6 @@ class AutoencoderStage:
         ours = self.model(rgb).clamp(-1, 1).add(1).mul(127.5).round().byte().numpy()
         rows = [np.concatenate(list(part.transpose(0, 2, 3, 1)), 1) for part in (batch, ours)]
         return np.concatenate(rows, 0)
-
-
 
 
 @torch.no_grad()

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from wsicodec.errors import ConfigError
+from wsicodec.geometry import PATCH
 from wsicodec.models.autoencoder import AutoencoderConfig, PixelShuffleAutoencoder
 from wsicodec.models.vit import VisionTransformer, VitConfig
 from wsicodec.models.zoomldm import ZoomLDM, ZoomLDMConfig
-from wsicodec.geometry import PATCH
 from wsicodec.train import checkpoint, export
 
 LICENCE = "Weights trained on openly licensed H&E; see the record's data for the sources."
@@ -34,7 +34,7 @@ class BundlePlan:
     steps: int = 4
     anchors: dict[str, dict[str, Any]] = field(
         default_factory=lambda: {
-            "standard": {"level": 2, "codec": "avif", "quality": 10},
+            "standard": {"level": 2, "codec": "avif", "quality": 20},
             "detail": {"level": 2, "codec": "avif", "quality": 50},
         }
     )
@@ -59,8 +59,11 @@ def load_embedder(folder: Path, prefix: str) -> tuple[VisionTransformer, dict[st
 def load_zoomldm(folder: Path) -> tuple[ZoomLDM, dict[str, Any]]:
     """The averaged denoiser of a run, and the run's facts."""
     tensors, facts = checkpoint.load(folder)
-    model = ZoomLDM(ZoomLDMConfig.from_json(facts["config"]["model"]))
-    model.load_state_dict(checkpoint.part(tensors, "average."))
+    adversarial = "zoomldm" in facts["config"]  # a run of that stage holds a critic besides
+    config = facts["config"]["zoomldm"] if adversarial else facts["config"]
+    model = ZoomLDM(ZoomLDMConfig.from_json(config["model"]))
+    prefix = "average.zoomldm." if adversarial else "average."
+    model.load_state_dict(checkpoint.part(tensors, prefix))
     return model.eval(), facts
 
 
@@ -84,7 +87,9 @@ def write(plan: BundlePlan) -> Path:
     embedder = embedder.at_size(PATCH)
     parts: dict[str, bytes] = {}
     for module, name in (
-        (embedder, "embedder"), (autoencoder, "autoencoder"), (zoomldm, "zoomldm")
+        (embedder, "embedder"),
+        (autoencoder, "autoencoder"),
+        (zoomldm, "zoomldm"),
     ):
         export.round_weights(module)
         parts |= export.weights_part(module, name)
@@ -95,14 +100,17 @@ def write(plan: BundlePlan) -> Path:
     latent = torch.randn(1, channels, window, window)
     decoder = export.Decode(autoencoder).eval()
     parts |= export.network_part(
-        embedder, "embedder", {"images": images}, "embeddings", embedder.state_dict(), True
+        embedder,
+        "embedder",
+        {"images": images},
+        "embeddings",
+        embedder.state_dict(),
+        batch_is_free=True,
     )
     parts |= export.network_part(
         zoomldm, "denoiser", export.denoiser_feeds(channels, width), "clean", zoomldm.state_dict()
     )
-    parts |= export.network_part(
-        decoder, "decoder", {"z": latent}, "rgb", autoencoder.state_dict()
-    )
+    parts |= export.network_part(decoder, "decoder", {"z": latent}, "rgb", autoencoder.state_dict())
     settings = {
         "format": 1,
         "name": plan.name,
@@ -134,13 +142,18 @@ def _record(**facts: dict[str, Any]) -> dict[str, Any]:
         for key in ("root", "cache"):
             config.get("data", {}).pop(key, None)
         record[stage] = {
-            "patches": fact["seen"], "seconds": round(fact["seconds"]), "config": config
+            "patches": fact["seen"],
+            "seconds": round(fact["seconds"]),
+            "config": config,
         }
     return record
 
 
 def _commit() -> str:
     done = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+        ["git", "rev-parse", "HEAD"],  # noqa: S607  # git is wherever the user has it
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return done.stdout.strip()

@@ -57,7 +57,7 @@ def code_anchor(rgb: Pixels, quality: int) -> Pixels:
     return np.asarray(imagecodecs.avif_decode(data))
 
 
-def draw_chain(field: Field, networks: Networks, steps: int, quality: int = 10) -> list[Pixels]:
+def draw_chain(field: Field, networks: Networks, steps: int, quality: int) -> list[Pixels]:
     """Levels 0 to ANCHOR as decoded: the last one coded, the finer ones drawn."""
     levels = [code_anchor(true_levels(field.rgb)[ANCHOR], quality)]
     for level in reversed(range(ANCHOR)):
@@ -134,19 +134,19 @@ def medians(rows: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 def measure(
-    fields: Sequence[Field], networks: Networks, steps: Sequence[int]
+    fields: Sequence[Field], networks: Networks, steps: Sequence[int], quality: int
 ) -> list[dict[str, float]]:
     """One row of medians per level and step count; 0 steps is the enlarged anchor."""
     rows: dict[tuple[int, int], list[dict[str, float]]] = {}
     for field in fields:
         true = true_levels(field.rgb)
-        anchor = code_anchor(true[ANCHOR], 10)
+        anchor = code_anchor(true[ANCHOR], quality)
         for level in range(ANCHOR):
             rows.setdefault((level, 0), []).append(
                 compare(enlarge(anchor, ANCHOR - level), true[level])
             )
         for count in steps:
-            drawn = draw_chain(field, networks, count)
+            drawn = draw_chain(field, networks, count, quality)
             for level in range(ANCHOR):
                 rows.setdefault((level, count), []).append(compare(drawn[level], true[level]))
     return [{"level": k[0], "steps": k[1], **medians(v)} for k, v in sorted(rows.items())]

@@ -68,7 +68,6 @@ class Picture:
         return min(LEVELS - 1, max(0, round(float(np.log2(self.mpp / NATIVE_MPP)))))
 
 
-
 class Place(Protocol):
     """What windows are drawn from: a Picture, or something made from one."""
 

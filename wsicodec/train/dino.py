@@ -34,12 +34,11 @@ class DinoConfig:
     hidden: int = 512  # width of the head's two hidden layers
     bottleneck: int = 128  # width of what is compared with the prototypes
     student_temperature: float = 0.1
-    teacher_temperature: float = 0.06
+    teacher_temperature: float = 0.04
     teacher_life: tuple[float, float] = (0.05, 2000.0)  # share of what was seen, at most patches
     distil: float = 1.0  # weight of the cross-entropy
     density: float = 1.0  # weight of the read-out of thumbnail and texture
     spread: float = 0.1  # weight of the spread term
-    decorrelate: float = 1.0  # weight of the squared correlations between a vector's values
 
 
 class Head(nn.Module):
@@ -104,13 +103,11 @@ class Distillation(nn.Module):
             self.readout(vectors.flatten(0, 1)), readout_target(large.flatten(0, 1)), beta=0.5
         )
         spread = spread_loss(vectors[:, 0])
-        alike = correlation_loss(vectors.flatten(0, 1))
         loss = config.distil * distil + config.density * density + config.spread * spread
-        loss = loss + config.decorrelate * alike
         entropy = -(target * target.clamp_min(1e-12).log()).sum(-1).mean()
         marginal = target.mean((0, 1))
         used = (marginal * marginal.clamp_min(1e-12).log()).sum().neg().exp()
-        terms = {"distil": distil, "density": density, "spread": spread, "alike": alike}
+        terms = {"distil": distil, "density": density, "spread": spread}
         terms |= {"entropy": entropy, "used": used}
         return loss, {name: value.detach() for name, value in terms.items()}
 
@@ -149,8 +146,7 @@ def readout_target(images: Tensor) -> Tensor:
         detail = grey - F.interpolate(coarse, scale_factor=2.0, mode="nearest")
         energies.append(F.adaptive_avg_pool2d(detail.square(), TEXTURE).add(1e-4).log() + 5)
         grey = coarse
-    mean = thumbnail.mean((2, 3), keepdim=True)
-    parts = [(mean - 0.5) / 0.35 + (thumbnail - mean) / 0.15, *energies]
+    parts = [(thumbnail - 0.5) / 0.35, *energies]
     return torch.cat([part.flatten(1) for part in parts], 1)
 
 
@@ -161,17 +157,3 @@ def spread_loss(vectors: Tensor) -> Tensor:
         alike = unit @ unit.T - 2 * torch.eye(len(unit))
         nearest = alike.argmax(1)
     return -torch.log((unit - unit[nearest]).norm(dim=-1) + 1e-4).mean()
-
-
-def correlation_loss(vectors: Tensor) -> Tensor:
-    """Mean squared correlation between different values of vectors (n, d).
-
-    Against vectors that fill few dimensions (Zbontar et al. 2021, Bardes et al. 2022).
-    """
-    centred = vectors - vectors.mean(0)
-    scaled = centred / (centred.square().mean(0, keepdim=True) + 1e-4).sqrt()
-    correlation = scaled.T @ scaled / len(vectors)
-    width = len(correlation)
-    return (correlation.square().sum() - correlation.diagonal().square().sum()) / (
-        width * (width - 1)
-    )

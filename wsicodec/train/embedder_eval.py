@@ -183,13 +183,16 @@ def probe_within(vectors: Vectors, labels: Sequence[str], names: Sequence[str]) 
     """Balanced accuracy of linear probes that each leave one picture of one set out.
 
     Where a class of the other set comes from one patient only, this one asks about tissue and not
-    about the patient. An empty label is no label.
+    about the patient. An empty label is no label, and a class of one picture is left out; NaN
+    where none is left.
     """
     rows = np.array([bool(label) for label in labels])
     x, known, pictures = vectors[rows], np.array(labels)[rows], np.array(names)[rows]
     several = [c for c in set(known) if len(set(pictures[known == c])) > 1]
     asked = np.isin(known, several)
     x, known, pictures = x[asked], known[asked], pictures[asked]
+    if not len(known):
+        return float("nan")
     said = np.empty_like(known)
     for picture in sorted(set(pictures)):
         held = pictures == picture

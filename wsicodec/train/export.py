@@ -200,5 +200,3 @@ def weights_part(module: nn.Module, name: str) -> dict[str, bytes]:
 def codec_part(tensors: Mapping[str, NDArray[Any]]) -> dict[str, bytes]:
     """Integer tables as a safetensors part."""
     return {"codec.safetensors": save({k: np.ascontiguousarray(v) for k, v in tensors.items()})}
-
-

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -42,7 +42,9 @@ class LoopConfig:
 class Stage(Protocol):
     """What a stage brings: a model, samples that depend on their index alone, and a loss."""
 
-    model: nn.Module
+    @property
+    def model(self) -> nn.Module:
+        """What trains."""
 
     def sample(self, index: int) -> Sample:
         """Arrays of sample `index`."""
@@ -52,6 +54,22 @@ class Stage(Protocol):
 
     def sheet(self) -> NDArray[np.uint8] | None:
         """A picture of where it stands, or None."""
+
+
+@runtime_checkable
+class Paced(Protocol):
+    """A stage whose parts learn at different paces."""
+
+    def paces(self) -> list[tuple[nn.Module, float]]:
+        """Parts of the model and what multiplies their learning rate."""
+
+
+def _groups(stage: Stage) -> list[dict[str, Any]]:
+    parts = stage.paces() if isinstance(stage, Paced) else [(stage.model, 1.0)]
+    return [
+        {"params": [p for p in part.parameters() if p.requires_grad], "pace": pace}
+        for part, pace in parts
+    ]
 
 
 def collate(samples: list[Sample]) -> dict[str, Tensor]:
@@ -68,9 +86,8 @@ class Run:
     ) -> None:
         self.stage, self.loop, self.learning, self.folder = stage, loop, learning, folder
         self.config = config
-        trained = [p for p in stage.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            trained, lr=learning.peak, betas=loop.betas, weight_decay=loop.weight_decay
+            _groups(stage), lr=learning.peak, betas=loop.betas, weight_decay=loop.weight_decay
         )
         self.average = Average(stage.model, loop.average)
         self.seen = 0
@@ -87,7 +104,9 @@ class Run:
         self.seen, self.seconds = int(facts["seen"]), float(facts["seconds"])
 
     def save(self) -> None:
-        """Write the checkpoint."""
+        """Write the checkpoint; ranks are equal, so the first one does it."""
+        if _rank()[0] != 0:
+            return
         tensors = {f"model.{k}": v for k, v in self.stage.model.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.weights.items()}
         tensors |= checkpoint.pack_optimizer(self.optimizer)
@@ -98,7 +117,7 @@ class Run:
         """One update from the next `batch` samples."""
         lr = rate(self.learning, self.seen)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["pace"]
         rank, ranks = _rank()
         numbers = range(self.seen + rank, self.seen + self.loop.batch, ranks)
         parts = [numbers[i :: self.loop.accumulate] for i in range(self.loop.accumulate)]
@@ -110,7 +129,7 @@ class Run:
             share = len(numbers_of_part) / self.loop.batch
             (loss * share).backward()  # type: ignore[no-untyped-call]
             for name, value in {"loss": loss.detach(), **terms}.items():
-                logs[name] = logs.get(name, 0.0) + float(value) * share
+                logs[name] = logs.get(name, 0.0) + float(value) * share * ranks
         _sum_gradients(self.stage.model, ranks)
         norm = nn.utils.clip_grad_norm_(self.stage.model.parameters(), self.loop.clip)
         self.optimizer.step()
@@ -136,7 +155,7 @@ class Run:
             if now - drawn > self.loop.sheet_seconds:
                 self.draw()
                 drawn = now
-            if now - started > self.loop.stop_seconds:
+            if _agree(now - started > self.loop.stop_seconds):
                 break
         self.save()
         self.draw()
@@ -182,8 +201,21 @@ def _rank() -> tuple[int, int]:
     return 0, 1
 
 
+def _agree(stop: bool) -> bool:
+    """Whether the first rank says so: clocks differ, and all ranks must leave the same step."""
+    if _rank()[1] == 1:
+        return stop
+    said = torch.tensor(float(stop))
+    torch.distributed.broadcast(said, 0)
+    return bool(said)
+
+
 def _sum_gradients(model: nn.Module, ranks: int) -> None:
-    if ranks > 1:
-        for parameter in model.parameters():
-            if parameter.grad is not None:
-                torch.distributed.all_reduce(parameter.grad)
+    """Add the ranks' gradients, all in one message: every message waits for the slowest rank."""
+    if ranks == 1:
+        return
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    torch.distributed.all_reduce(flat)
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))

@@ -46,6 +46,13 @@ def run_zoomldm(path: Path) -> None:
     _loop(load_config(ZoomTraining, path), ZoomStage)
 
 
+def run_distill(path: Path) -> None:
+    """The denoiser made to draw in few steps, against a critic."""
+    from wsicodec.train.distill import DistillStage, DistillTraining
+
+    _loop(load_config(DistillTraining, path), DistillStage)
+
+
 def run_variants(path: Path) -> None:
     """Latents and embeddings of flipped and re-stained tissue."""
     from wsicodec.train.prepare import Preparation, prepare
@@ -75,6 +82,7 @@ STAGES: dict[str, Callable[[Path], None]] = {
     "variants": run_variants,
     "codec": run_codec,
     "zoomldm": run_zoomldm,
+    "distill": run_distill,
     "bundle": run_bundle,
 }
 

@@ -164,7 +164,11 @@ def finest(picture: Picture, index: int, config: VariantConfig) -> tuple[Pixels,
 
 
 def make_latents(
-    picture: Picture, index: int, model: PixelShuffleAutoencoder, config: VariantConfig, folder: Path
+    picture: Picture,
+    index: int,
+    model: PixelShuffleAutoencoder,
+    config: VariantConfig,
+    folder: Path,
 ) -> None:
     """Write latents, coarser pixels and the coded anchor of one variant of a picture."""
     level, tissue = finest(picture, index, config)
@@ -252,6 +256,12 @@ def _open(folder: Path, picture: Picture) -> Variant:
     levels = [maybe(f"rgb_{k}.npy") for k in range(len(latents) + 1)]
     tissue = np.load(folder / "tissue.npy")
     return Variant(
-        folder, picture.source, picture.kind, picture.mag_index, latents, levels,
-        maybe("coded.npy"), tissue,
+        folder,
+        picture.source,
+        picture.kind,
+        picture.mag_index,
+        latents,
+        levels,
+        maybe("coded.npy"),
+        tissue,
     )

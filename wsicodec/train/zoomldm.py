@@ -13,6 +13,7 @@ from wsicodec.diffusion.windows import conditioning_map
 from wsicodec.geometry import Region
 from wsicodec.models.autoencoder import FACTOR
 from wsicodec.models.zoomldm import ZoomLDM, ZoomLDMConfig
+from wsicodec.train import checkpoint
 from wsicodec.train.bundle import load_autoencoder, load_tables
 from wsicodec.train.data import DataConfig, Sampler, Window, generator, load_pictures
 from wsicodec.train.guess import fit_guess
@@ -77,7 +78,8 @@ def decoded_grid(variant: Variant, tables: EmbeddingTables, scale: float) -> Gri
 class ZoomStage:
     """Samples, loss and sheet of the stage."""
 
-    def __init__(self, config: ZoomTraining) -> None:
+    def __init__(self, config: ZoomTraining, fresh: bool = True) -> None:
+        """`fresh` fits the denoiser's linear start unless the run folder has a checkpoint."""
         self.config = config
         self.variants = load_variants(load_pictures(config.data), config.variants)
         self.samplers = {s: Sampler(self.variants, config.data, s) for s in set(config.sides)}
@@ -89,7 +91,8 @@ class ZoomStage:
             self.grids = [decoded_grid(v, tables, scale) for v in self.variants]
         torch.manual_seed(config.loop.seed)
         self.model = ZoomLDM(config.model).to(memory_format=torch.channels_last)
-        fit_guess(self.model, [self.sample(-1 - 16 * i) for i in range(256)])
+        if fresh and not (Path(config.folder) / checkpoint.NAME).exists():
+            fit_guess(self.model, [self.sample(-1 - 16 * i) for i in range(256)])
 
     def sample(self, index: int) -> Sample:
         """One window: clean latent, noise, time, step, parent, conditioning and magnification."""
@@ -130,7 +133,12 @@ class ZoomStage:
         return conditioning_map(grid.vectors, grid.valid, (0, 0), region, window.level)
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Squared error of the clean latent in units of the Gaussian posterior's deviation."""
+        """See `squared_error`."""
+        loss, logs, _ = self.squared_error(batch)
+        return loss, logs
+
+    def squared_error(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Squared error in units of the Gaussian posterior's deviation, logs, and the estimate."""
         t = batch["t"]
         time = t[:, None, None, None]
         z = batch["latent"].contiguous(memory_format=torch.channels_last)
@@ -143,16 +151,16 @@ class ZoomStage:
         each = error.detach().mean((1, 2, 3))
         start = each[t == 1]
         logs = {"error": each.mean()}
-        return loss, logs | ({"error_start": start.mean()} if len(start) else {})
+        return loss, logs | ({"error_start": start.mean()} if len(start) else {}), ours
 
-    def sheet(self) -> NDArray[np.uint8]:
-        """Per column: the parent enlarged, what is drawn in four steps, the decoded truth."""
+    def sheet(self, steps: int = 4) -> NDArray[np.uint8]:
+        """Per column: the parent enlarged, what is drawn in `steps`, the decoded truth."""
         samples = [self.sample(2**40 + 64 * i) for i in range(6)]
         rows: list[list[NDArray[np.float32]]] = [[], [], []]
         for sample in samples:
             batch = {k: torch.from_numpy(np.asarray(v))[None] for k, v in sample.items()}
             parent = torch.nn.functional.interpolate(batch["parent"], scale_factor=2.0)
-            drawn = self.autoencoder.decode(draw(self.model, batch, 4))
+            drawn = self.autoencoder.decode(draw(self.model, batch, steps))
             true = self.autoencoder.decode(batch["latent"])
             for row, image in zip(rows, (parent, drawn, true), strict=True):
                 row.append(image[0].clamp(-1, 1).add(1).mul(127.5).permute(1, 2, 0).numpy())

@@ -1,0 +1,58 @@
+"""A critic of latents, for training alone: is this tissue's latent, given what is known of it?"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wsicodec.geometry import LEVELS
+from wsicodec.models.unet import UNetConfig
+
+SLOPE = 0.2  # of the leaky rectifiers
+
+
+class Critic(nn.Module):
+    """Scores of every place at three scales, given parent, embeddings and magnification."""
+
+    def __init__(self, unet: UNetConfig, cond: int, width: int = 64) -> None:
+        """`cond` is the number of channels of the conditioning map."""
+        super().__init__()
+        wide = 2 * width
+        self.first = nn.Conv2d(unet.latent_channels + unet.parent_channels + 1, width, 3, padding=1)
+        self.magnification = nn.Embedding(LEVELS, width)
+        self.fine = nn.Conv2d(width, width, 3, padding=1)
+        self.down1 = nn.Conv2d(width, wide, 4, 2, 1)
+        self.middle = nn.Conv2d(wide, wide, 3, padding=1)
+        self.down2 = nn.Conv2d(wide, wide, 4, 2, 1)
+        self.cond = nn.Conv2d(cond, wide, 1)
+        self.coarse = nn.Conv2d(wide, wide, 3, padding=1)
+        self.heads = nn.ModuleList(nn.Conv2d(w, 1, 1) for w in (width, wide, wide))
+
+    def forward(self, latent: Tensor, known: Tensor, cond: Tensor, mag: Tensor) -> list[Tensor]:
+        """Scores (n, 1, h', w') per scale.
+
+        Args:
+            latent: (n, c, h, w), real or drawn.
+            known: (n, 49, h, w), unshuffled parent and its flag.
+            cond: (n, d + 1, h / 4, w / 4).
+            mag: (n,) magnification index.
+        """
+        x = self.first(torch.cat([latent, known], 1))
+        x = F.leaky_relu(x + self.magnification(mag)[:, :, None, None], SLOPE)
+        fine = F.leaky_relu(self.fine(x), SLOPE)
+        x = F.leaky_relu(self.down1(fine), SLOPE)
+        middle = F.leaky_relu(self.middle(x), SLOPE)
+        x = F.leaky_relu(self.down2(middle) + self.cond(cond), SLOPE)
+        coarse = F.leaky_relu(self.coarse(x), SLOPE)
+        return [head(f) for head, f in zip(self.heads, (fine, middle, coarse), strict=True)]
+
+
+def pairing_loss(better: list[Tensor], worse: list[Tensor]) -> Tensor:
+    """Softplus of how far `worse` outscores `better`, a pair a place (Huang et al. 2024, R3GAN)."""
+    terms = [F.softplus(w - b).mean() for b, w in zip(better, worse, strict=True)]
+    return torch.stack(terms).mean()
+
+
+def flatness_loss(scores: list[Tensor], nudged: list[Tensor]) -> Tensor:
+    """How much scores move when latents do: a gradient penalty by differences (Lin et al. 2025)."""
+    terms = [(a - b).square().mean() for a, b in zip(scores, nudged, strict=True)]
+    return torch.stack(terms).mean()
