@@ -74,9 +74,25 @@ def test_damage_and_other_shapes_are_refused(form: ImageFormat) -> None:
     for bad in (b"", good[:3], good[:middle], flipped, good + b"\0", b"\0" * 64):
         with pytest.raises(BitstreamError):
             decode_image(bad, form, SHAPE)
-    for shape in ((16, 48), (64, 48), (32, 24)):
+    for shape in ((16, 48), (32, 24)):
         with pytest.raises(BitstreamError):
             decode_image(good, form, shape)
+
+
+@pytest.mark.parametrize("form", [AVIF, JPEGXL, LOSSLESS], ids=lambda f: f.codec)
+def test_a_picture_that_the_border_cuts_is_filled_up_with_its_last_pixels(
+    form: ImageFormat,
+) -> None:
+    good = payload(form)
+    filled = decode_image(good, form, (40, 64))
+    np.testing.assert_array_equal(filled[:32, :48], decode_image(good, form, SHAPE))
+    assert (filled[32:] == filled[31:32]).all()
+    assert (filled[:, 48:] == filled[:, 47:48]).all()
+
+
+def test_source_tiles_fill_their_chunk() -> None:
+    with pytest.raises(BitstreamError, match="tiles"):
+        decode_image(tiles(), TILES, (64, 48))
 
 
 def test_pixels_do_not_become_source_tiles() -> None:

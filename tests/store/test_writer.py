@@ -17,7 +17,7 @@ from tests.store import kit
 from wsicodec.config import BLANK, GENERATED, MEASURED
 from wsicodec.errors import BundleError, ConfigError, StoreError, StoreExistsError
 from wsicodec.resample import box_reduce
-from wsicodec.store import blocks, plan
+from wsicodec.store import plan
 from wsicodec.store.bands import ahead
 from wsicodec.store.job import hold, partial_path
 from wsicodec.store.report import EncodeReport
@@ -288,10 +288,3 @@ def test_progress_ends_with_everything(encode: Encode, tmp_path: Path) -> None:
     assert [unit for *_, unit in seen] == ["patches"] * len(seen)
     assert seen[-1] == (12, 12, "patches")
     assert [done for done, *_ in seen] == sorted(done for done, *_ in seen)
-
-
-def test_a_cut_chunk_is_filled_up_by_its_border() -> None:
-    filled = blocks.fill_chunk(np.arange(12, dtype=np.uint8).reshape(2, 2, 3), (3, 4))
-    assert filled.shape == (3, 4, 3)
-    assert (filled[2] == filled[1]).all()
-    assert (filled[:, 3] == filled[:, 1]).all()

@@ -1,7 +1,9 @@
 """Real pictures, RGB uint8 to bytes and back, as the stored levels of a slide need them.
 
-A payload is a CRC-32 (4 bytes) of what follows, then a plain AVIF or JPEG XL file or, for source
-tiles passed through, this container:
+A payload is a CRC-32 (4 bytes) of what follows. Then come height and width (2 bytes each) and a
+plain AVIF or JPEG XL file of that size, which lies in the chunk's upper left corner: at a level's
+lower and right border chunks stick out, and what is beyond repeats the picture's last pixels. Or
+there comes, for source tiles passed through, this container:
 
     offset  bytes  field
     0       4      magic "WSIJ"
@@ -36,7 +38,9 @@ KEYS = frozenset({"codec", "quality", "tile", "tables", "colourspace"})
 AVIF_SPEED = 6  # 4 gains 0.01 dB at equal bytes on 5x H&E and takes three times as long
 JPEGXL_EFFORT = 3  # 0.2 s a megapixel; 1 takes 0.03 s and 18 % more bytes, 4 saves nothing
 MAGIC, VERSION = b"WSIJ", 1
+LARGEST = 65535  # pixels a side of one picture
 CRC = struct.Struct("<I")
+SIZE = struct.Struct("<HH")
 HEAD = struct.Struct("<4sBBBB")
 
 
@@ -100,10 +104,12 @@ LOSSLESS = ImageFormat("jpegxl")
 def encode_image(rgb: NDArray[np.uint8], form: ImageFormat) -> bytes:
     """Code one picture.
 
-    rgb: (h, w, 3) uint8.
+    rgb: (h, w, 3) uint8, the part of a chunk that lies inside its level.
     form: anything but `jpeg_tiles`, whose payloads come out of `pack_tiles`.
     """
-    body = _encode(np.ascontiguousarray(rgb), form)
+    if not 0 < min(rgb.shape[:2]) <= max(rgb.shape[:2]) <= LARGEST:
+        raise ConfigError(f"expected a picture of 1 to {LARGEST} pixels a side, got {rgb.shape}")
+    body = SIZE.pack(*rgb.shape[:2]) + _encode(np.ascontiguousarray(rgb), form)
     return CRC.pack(zlib.crc32(body)) + body
 
 
@@ -111,13 +117,28 @@ def decode_image(payload: bytes, form: ImageFormat, shape: tuple[int, int]) -> N
     """Decode one picture.
 
     payload: what `encode_image` or `pack_tiles` gave.
-    shape: height and width that it must have.
+    shape: height and width of the chunk.
 
-    Returns RGB (h, w, 3) uint8; raises BitstreamError on damage or another shape.
+    Returns RGB (h, w, 3) uint8 of `shape`; raises BitstreamError on damage or a picture that is
+    larger than the chunk.
     """
     body = _checked(payload)
     if form.codec == "jpeg_tiles":
         return _decode_tiles(body, form, shape)
+    height, width = SIZE.unpack_from(body) if len(body) > SIZE.size else (0, 0)
+    if not (0 < height <= shape[0] and 0 < width <= shape[1]):
+        raise BitstreamError(
+            f"expected a picture of at most {shape[0]}x{shape[1]} pixels, got {height}x{width}; "
+            "restore the chunk"
+        )
+    rgb = _decode(body[SIZE.size :], form, (height, width))
+    if (height, width) == shape:
+        return rgb
+    beyond = ((0, shape[0] - height), (0, shape[1] - width), (0, 0))
+    return np.pad(rgb, beyond, mode="edge")
+
+
+def _decode(body: bytes, form: ImageFormat, shape: tuple[int, int]) -> NDArray[np.uint8]:
     read = imagecodecs.avif_decode if form.codec == "avif" else imagecodecs.jpegxl_decode
     out = np.empty((*shape, 3), np.uint8)  # given ahead, so that no header decides on a size
     try:

@@ -62,6 +62,11 @@ def zeroed(module: M) -> M:
     return module
 
 
+def channels_last(module: M) -> M:
+    """The module with its kernels laid out channels last, which is fastest on CPUs and GPUs."""
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
 def sinusoids(values: Tensor, width: int) -> Tensor:
     """Sines and cosines of (n,) values in [0, 1] at octave frequencies: (n, width), width even."""
     turns = math.pi * 2.0 ** torch.arange(width // 2, device=values.device)

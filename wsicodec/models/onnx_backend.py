@@ -30,9 +30,7 @@ def session(bundle: Bundle, graph: str, part: str, threads: int = 1) -> Any:
     values = [onnxruntime.OrtValue.ortvalue_from_numpy(v) for v in weights.values()]
     options.add_external_initializers(list(weights), values)
     try:
-        return onnxruntime.InferenceSession(
-            data, options, providers=["CPUExecutionProvider"]
-        )
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has no public base class of its errors
         raise BundleError(f"onnxruntime cannot run {graph} of {bundle.name}: {error}") from error
 

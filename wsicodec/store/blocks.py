@@ -89,7 +89,7 @@ class PictureBlock:
         height, width = self._picture.chunk
         for y, x in product(range(0, rows.shape[0], height), range(0, rows.shape[1], width)):
             path = chunk_path(self._picture, (self._y + y) // height, (self._x0 + x) // width)
-            chunk = fill_chunk(rows[y : y + height, x : x + width], (height, width))
+            chunk = rows[y : y + height, x : x + width]
             self._done.append(
                 self._pool.submit(write_picture, self._job, path, chunk, self._picture.form)
             )
@@ -139,22 +139,13 @@ def assemble(job: Job, picture: Picture) -> Objects:
                 at = by * side - y, bx * side - x
                 rgb[at[0] : at[0] + raw.shape[0], at[1] : at[1] + raw.shape[1]] = raw
             path = chunk_path(picture, y // height, x // width)
-            chunk = fill_chunk(rgb, (height, width))
-            objects |= write_picture(job, path, chunk, picture.form)
+            objects |= write_picture(job, path, rgb, picture.form)
     return objects
 
 
 def write_picture(job: Job, path: str, rgb: NDArray[np.uint8], form: ImageFormat) -> Objects:
     """Code one chunk of a picture and write it."""
     return job.write(path, encode_image(rgb, form))
-
-
-def fill_chunk(rgb: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Grow a cut chunk to `shape` by repeating its border, which costs a codec least."""
-    height, width = shape[0] - rgb.shape[0], shape[1] - rgb.shape[1]
-    if not height and not width:
-        return rgb
-    return np.pad(rgb, ((0, height), (0, width), (0, 0)), mode="edge")
 
 
 def chunk_path(picture: Picture, i: int, j: int) -> str:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsicodec.models.autoencoder import FACTOR, AutoencoderConfig, PixelShuffleAutoencoder
+from wsicodec.models.blocks import channels_last
 from wsicodec.train import augment
 from wsicodec.train.augment import AugmentConfig
 from wsicodec.train.data import DataConfig, Sampler, generator, load_pictures
@@ -68,7 +69,7 @@ class AutoencoderStage:
         self.config = config
         self.sampler = Sampler(load_pictures(config.data), config.data, config.side * 5 // 4)
         torch.manual_seed(config.loop.seed)
-        self.model = PixelShuffleAutoencoder(config.model).to(memory_format=torch.channels_last)
+        self.model = channels_last(PixelShuffleAutoencoder(config.model))
         crops = np.stack([self.sample(-1 - i)["rgb"] for i in range(256)])
         patches = torch.from_numpy(crops).float().div(127.5).sub(1)
         patches = F.pixel_unshuffle(patches, FACTOR).unflatten(1, (3, FACTOR, FACTOR))

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wsicodec.models.blocks import channels_last
 from wsicodec.models.zoomldm import PARENT, ZoomLDM
 from wsicodec.train import checkpoint
 from wsicodec.train.adversary import Critic, flatness_loss, pairing_loss
@@ -31,8 +32,8 @@ class DistillTraining:
     folder: str = "runs/distill"
     start: str = "runs/zoomldm"  # run whose averaged denoiser is the start
     zoomldm: ZoomTraining = field(default_factory=ZoomTraining)  # its data, parents and flow
-    squared: float = 0.25  # weight of the flow's error
-    flat: float = 100.0  # weight of the critic's gradient penalty
+    fool: float = 2.0  # length of the critic's pull over that of the squared error's
+    flat: float = 20.0  # weight of the critic's gradient penalty
     nudge: float = 0.1  # deviation of what it is taken with, in latents' deviations
     pace: float = 4.0  # learning rate of the critic over the denoiser's
     critic: int = 64  # channels of the critic on the latent grid
@@ -58,7 +59,7 @@ class DistillStage:
         torch.manual_seed(config.loop.seed)
         cond = config.zoomldm.model.summarizer.embedding_width + 1
         critic = Critic(config.zoomldm.model.unet, cond, config.critic)
-        self.model = Pair(zoomldm, critic).to(memory_format=torch.channels_last)
+        self.model = channels_last(Pair(zoomldm, critic))
         if not (Path(config.folder) / checkpoint.NAME).exists():
             tensors, _ = checkpoint.load(Path(config.start))
             zoomldm.load_state_dict(checkpoint.part(tensors, "average."))
@@ -76,27 +77,34 @@ class DistillStage:
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The critic's loss on detached estimates, the denoiser's on a frozen critic."""
         squared, terms, ours = self.flow.squared_error(batch)
-        real, mag, cond = batch["latent"], batch["mag"], batch["cond"]
-        flag = batch["has_parent"][:, None, None, None]
-        known = F.pixel_unshuffle(batch["parent"], PARENT) * flag
-        known = torch.cat([known, flag.expand(-1, 1, *known.shape[2:])], 1)
-        critic, count = self.model.critic, len(real)
-        both = torch.cat([real, ours.detach()])
+        critic, count = self.model.critic, len(ours)
+        known = self._known(batch)
+        both = torch.cat([batch["latent"], ours.detach()])
         nudge = torch.cat([batch["nudge"], batch["nudge"]]) * self.config.nudge
         scores = critic(
-            torch.cat([both, both + nudge]),
-            known.repeat(4, 1, 1, 1),
-            cond.repeat(4, 1, 1, 1),
-            mag.repeat(4),
+            torch.cat([both, both + nudge]), *(k.repeat(4, *[1] * (k.ndim - 1)) for k in known)
         )
         of_real, of_ours = [s[:count] for s in scores], [s[count : 2 * count] for s in scores]
         flat = flatness_loss([s[: 2 * count] for s in scores], [s[2 * count :] for s in scores])
         judged = pairing_loss(of_real, of_ours) + self.config.flat * flat
+        leaf = ours.detach().requires_grad_()
         critic.requires_grad_(requires_grad=False)
-        fooled = pairing_loss(critic(ours, known, cond, mag), [s.detach() for s in of_real])
+        fooled = pairing_loss(critic(leaf, *known), [s.detach() for s in of_real])
         critic.requires_grad_(requires_grad=True)
+        to_truth = torch.autograd.grad(squared, ours, retain_graph=True)[0]
+        to_fool = torch.autograd.grad(fooled, leaf)[0]
+        # Their scales differ by what the critic has learned so far: weigh directions instead.
+        balance = self.config.fool * to_truth.norm() / (to_fool.norm() + 1e-12)
+        pull = (ours * (balance * to_fool)).sum()
         logs = {"critic": judged.detach(), "fooled": fooled.detach(), "flat": flat.detach()}
-        return judged + fooled + self.config.squared * squared, terms | logs
+        return judged + squared + pull - pull.detach(), terms | logs
+
+    def _known(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """What the critic knows of a window: parent with its flag, embeddings, magnification."""
+        flag = batch["has_parent"][:, None, None, None]
+        parent = F.pixel_unshuffle(batch["parent"], PARENT) * flag
+        told = flag.expand(-1, 1, *parent.shape[2:])
+        return torch.cat([parent, told], 1), batch["cond"], batch["mag"]
 
     def sheet(self) -> NDArray[np.uint8]:
         """As the flow's, in one step."""

@@ -18,6 +18,7 @@ from safetensors.numpy import save
 from torch import Tensor, nn
 
 from wsicodec.errors import BundleError
+from wsicodec.models.autoencoder import PixelShuffleAutoencoder
 
 OPSET = 17
 WINDOW = 40  # latent cells a side, as `diffusion.windows` cuts them
@@ -28,7 +29,10 @@ LARGEST_CONSTANT = 4096  # values of a constant that is not a weight
 class Decode(nn.Module):
     """The decoding half of an autoencoder as a module of its own, under the same names."""
 
-    def __init__(self, autoencoder: nn.Module) -> None:
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, autoencoder: PixelShuffleAutoencoder) -> None:
         super().__init__()
         self.decoder = autoencoder.decoder
         self.register_buffer("mean", autoencoder.mean)
@@ -36,7 +40,7 @@ class Decode(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Standardised latents to pixels."""
-        rgb: Tensor = self.decoder(z * self.std[:, None, None] + self.mean[:, None, None])  # type: ignore[operator,index]
+        rgb: Tensor = self.decoder(z * self.std[:, None, None] + self.mean[:, None, None])
         return rgb
 
 
@@ -49,10 +53,10 @@ def half(weights: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
 
 
 def round_weights(module: nn.Module) -> nn.Module:
-    """The module in evaluation, on contiguous weights that half precision holds exactly."""
+    """The module in evaluation, on weights that half precision holds exactly."""
     stored = {k: torch.from_numpy(v).float() for k, v in half(module.state_dict()).items()}
     module.load_state_dict(stored)
-    return module.eval().to(memory_format=torch.contiguous_format)
+    return module.eval()
 
 
 def graph_without_weights(
@@ -83,7 +87,7 @@ def graph_without_weights(
         torch.onnx.export(
             traced,
             tuple(feeds.values()),
-            buffer,
+            buffer,  # type: ignore[arg-type]  # the tracing exporter takes files, too
             dynamo=False,
             opset_version=OPSET,
             input_names=list(feeds),

@@ -127,7 +127,7 @@ class Run:
             batch = collate([self.stage.sample(i) for i in numbers_of_part])
             loss, terms = self.stage.loss(batch)
             share = len(numbers_of_part) / self.loop.batch
-            (loss * share).backward()  # type: ignore[no-untyped-call]
+            (loss * share).backward()
             for name, value in {"loss": loss.detach(), **terms}.items():
                 logs[name] = logs.get(name, 0.0) + float(value) * share * ranks
         _sum_gradients(self.stage.model, ranks)

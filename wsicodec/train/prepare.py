@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wsicodec.models.blocks import channels_last
 from wsicodec.train.bundle import load_autoencoder, load_embedder
 from wsicodec.train.data import DataConfig, Picture, Pixels, load_pictures
 from wsicodec.train.variants import (
@@ -37,8 +38,7 @@ def prepare(config: Preparation) -> None:
     pictures = load_pictures(config.data)
     model = None
     if config.autoencoder:
-        model = load_autoencoder(Path(config.autoencoder))[0]
-        model = model.to(memory_format=torch.channels_last)
+        model = channels_last(load_autoencoder(Path(config.autoencoder))[0])
     embed = None
     if config.embedder:
         embed = patch_embedder(Path(config.embedder), config.embedder_prefix)

@@ -12,6 +12,7 @@ from wsicodec.coding.quantizer import EmbeddingTables, dequantize, quantize
 from wsicodec.diffusion.windows import conditioning_map
 from wsicodec.geometry import Region
 from wsicodec.models.autoencoder import FACTOR
+from wsicodec.models.blocks import channels_last
 from wsicodec.models.zoomldm import ZoomLDM, ZoomLDMConfig
 from wsicodec.train import checkpoint
 from wsicodec.train.bundle import load_autoencoder, load_tables
@@ -90,7 +91,7 @@ class ZoomStage:
             tables = EmbeddingTables.from_tensors(tensors)
             self.grids = [decoded_grid(v, tables, scale) for v in self.variants]
         torch.manual_seed(config.loop.seed)
-        self.model = ZoomLDM(config.model).to(memory_format=torch.channels_last)
+        self.model = channels_last(ZoomLDM(config.model))
         if fresh and not (Path(config.folder) / checkpoint.NAME).exists():
             fit_guess(self.model, [self.sample(-1 - 16 * i) for i in range(256)])
 
@@ -115,12 +116,12 @@ class ZoomStage:
         return {
             "latent": np.ascontiguousarray(latent.transpose(2, 0, 1)).astype(np.float32),
             "noise": rng.standard_normal((latent.shape[2], cells, cells), np.float32),
-            "t": np.float32(t),
-            "dt": np.float32(dt),
+            "t": np.array(t, np.float32),
+            "dt": np.array(dt, np.float32),
             "parent": np.ascontiguousarray(pixels.transpose(2, 0, 1)),
-            "has_parent": np.float32(parent is not None),
+            "has_parent": np.array(parent is not None, np.float32),
             "cond": self._conditions(window, dropped),
-            "mag": np.int64(variant.mag_index + window.level),
+            "mag": np.array(variant.mag_index + window.level, np.int64),
         }
 
     def _conditions(self, window: Window, dropped: bool) -> NDArray[np.float32]:
