@@ -70,7 +70,8 @@ class Row:
 
 def _shown(arguments: list[str]) -> list[str]:
     """A command line anyone can repeat: paths by their last part."""
-    return ["-m", f"benchmarks.{Path(arguments[0]).stem}", *(Path(a).name if os.sep in a else a for a in arguments[1:])]
+    words = [Path(a).name if os.sep in a else a for a in arguments[1:]]
+    return ["-m", f"benchmarks.{Path(arguments[0]).stem}", *words]
 
 
 def write(name: str, rows: list[Row]) -> Path:

@@ -12,6 +12,7 @@ from wsicodec.errors import BundleError
 from wsicodec.models.bundle import Bundle
 
 Floats = NDArray[np.float32]
+EMBED_BATCH = 8  # patches per call of an embedder
 Embedder = Callable[[NDArray[np.uint8]], Floats]
 """(n, 256, 256, 3) RGB patches to (n, d) embeddings."""
 
@@ -39,6 +40,25 @@ class Drawing(Protocol):
 
     def encode(self, pixels: Floats) -> Floats:
         """Pixels (n, 3, 8h, 8w) in [-1, 1] to latents (n, c, h, w)."""
+
+
+def in_batches(embed: Embedder, width: int) -> Embedder:
+    """An embedder of any number of patches from one that always takes EMBED_BATCH of them.
+
+    The last batch is filled up, so that no patch ever sees another batch size: sums in another
+    order would give a resumed encoding other bytes.
+    """
+
+    def embed_all(patches: NDArray[np.uint8]) -> Floats:
+        out = np.empty((len(patches), width), np.float32)
+        batch = np.zeros((EMBED_BATCH, *patches.shape[1:]), np.uint8)
+        for first in range(0, len(patches), EMBED_BATCH):
+            part = patches[first : first + EMBED_BATCH]
+            batch[: len(part)] = part
+            out[first : first + len(part)] = embed(batch)[: len(part)]
+        return out
+
+    return embed_all
 
 
 def choose_backend(backend: str) -> str:

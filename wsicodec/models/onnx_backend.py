@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 
 from wsicodec.errors import BundleError
 from wsicodec.models.bundle import Bundle
-from wsicodec.models.networks import Conditions, Embedder, Floats
-
-EMBED_BATCH = 8  # patches per call; the last call is padded, so no patch sees another batch size
+from wsicodec.models.networks import Conditions, Embedder, Floats, in_batches
 
 
 def session(bundle: Bundle, graph: str, part: str, threads: int = 1) -> Any:
@@ -75,17 +73,9 @@ def load_embedder(bundle: Bundle) -> Embedder:
     run = session(bundle, "embedder.onnx", "embedder.safetensors", threads=0).run
 
     def embed(patches: NDArray[np.uint8]) -> Floats:
-        out = np.empty((len(patches), bundle.embedding_width), np.float32)
-        batch = np.zeros((EMBED_BATCH, *patches.shape[1:]), np.uint8)
-        for first in range(0, len(patches), EMBED_BATCH):
-            part = patches[first : first + EMBED_BATCH]
-            batch[: len(part)] = part
-            out[first : first + len(part)] = run(None, {"images": to_network(batch)})[0][
-                : len(part)
-            ]
-        return out
+        return cast("Floats", run(None, {"images": to_network(patches)})[0])
 
-    return embed
+    return in_batches(embed, bundle.embedding_width)
 
 
 def to_network(rgb: NDArray[np.uint8]) -> Floats:

@@ -16,11 +16,10 @@ from torch import Tensor, nn
 from wsicodec.errors import BundleError
 from wsicodec.models.autoencoder import AutoencoderConfig, PixelShuffleAutoencoder
 from wsicodec.models.bundle import Bundle
-from wsicodec.models.networks import Conditions, Embedder, Floats
+from wsicodec.models.networks import Conditions, Embedder, Floats, in_batches
 from wsicodec.models.vit import VisionTransformer, VitConfig
 from wsicodec.models.zoomldm import ZoomLDM, ZoomLDMConfig
 
-EMBED_BATCH = 8  # patches per call; the last call is padded, so no patch sees another batch size
 CUDA_BATCH = 16  # windows per call
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -117,15 +116,9 @@ def load_embedder(bundle: Bundle) -> Embedder:
     where = device()
 
     def embed(patches: NDArray[np.uint8]) -> Floats:
-        out = np.empty((len(patches), bundle.embedding_width), np.float32)
-        batch = np.zeros((EMBED_BATCH, *patches.shape[1:]), np.uint8)
-        for first in range(0, len(patches), EMBED_BATCH):
-            part = patches[first : first + EMBED_BATCH]
-            batch[: len(part)] = part
-            with torch.inference_mode():
-                images = torch.from_numpy(batch).to(where).permute(0, 3, 1, 2).float()
-                vectors = module(images * (2 / 255) - 1).numpy(force=True)
-            out[first : first + len(part)] = vectors[: len(part)]
-        return out
+        with torch.inference_mode():
+            images = torch.from_numpy(patches).to(where).permute(0, 3, 1, 2).float()
+            vectors: Floats = module(images * (2 / 255) - 1).numpy(force=True)
+        return vectors
 
-    return embed
+    return in_batches(embed, bundle.embedding_width)
