@@ -5,6 +5,7 @@
     python -m benchmarks.main_job memory            peak of encoding a small and a large drawn slide
     python -m benchmarks.main_job crop SLIDE        a 1024 x 1024 crop of level 0, cold
     python -m benchmarks.main_job count SLIDE       windows drawn for a whole level, latents decoded
+    python -m benchmarks.main_job seams SLIDE       grey steps across tile borders against inside
     python -m benchmarks.main_job imports           seconds of `import wsicodec`
 
 Rows go to benchmarks/results/main_job.csv.
@@ -37,6 +38,7 @@ from wsicodec.slide import draw_slide, open_slide
 from wsicodec.slide.tissue import find_tissue
 
 NAME = "main_job"
+_CHOICES = ("rates", "encode", "memory", "crop", "count", "seams", "imports")
 _CHILD = """
 import resource, sys, wsicodec
 wsicodec.encode(sys.argv[1], sys.argv[2])
@@ -184,6 +186,28 @@ def count(slide: Path, mpp: float | None) -> list[Row]:
     ]
 
 
+def seams(slide: Path, mpp: float | None) -> list[Row]:
+    """Mean absolute step between neighbouring pixels on tile borders, over that everywhere else."""
+    rows = []
+    with _folder() as folder:
+        wsicodec.encode(slide, folder / "s.zarr", mpp=mpp)
+        group = zarr.open_group(folder / "s.zarr", mode="r")
+        y, x = _densest(group["tissue"][...] == 1, 8)
+        for level in (0, 1):
+            place = np.s_[y * PATCH >> level : (y + 8) * PATCH >> level]
+            across = np.s_[x * PATCH >> level : (x + 8) * PATCH >> level]
+            grey = group[str(level)][place, across].astype(np.float64).mean(2)
+            steps = [np.abs(np.diff(grey, axis=axis)).mean(1 - axis) for axis in (0, 1)]
+            edge = [np.arange(1, len(s) + 1) % PATCH == 0 for s in steps]
+            border = np.concatenate([s[e] for s, e in zip(steps, edge, strict=True)]).mean()
+            inside = np.concatenate([s[~e] for s, e in zip(steps, edge, strict=True)]).mean()
+            print(f"{slide.name} level {level}: {border / inside:.4f}")
+            rows.append(
+                Row("seams", slide.name, f"level {level}", "border_step", border / inside, "1")
+            )
+    return rows
+
+
 def imports(rounds: int) -> list[Row]:
     code = "import time; t = time.perf_counter(); import wsicodec; print(time.perf_counter() - t)"
     times = [
@@ -214,7 +238,7 @@ def _spread(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("what", choices=["rates", "encode", "memory", "crop", "count", "imports"])
+    parser.add_argument("what", choices=list(_CHOICES))
     parser.add_argument("slides", nargs="*", type=Path)
     parser.add_argument("--mpp", type=float, help="of the slides, where their files do not say")
     parser.add_argument("--rounds", type=int, default=7)
@@ -226,6 +250,7 @@ def main() -> None:
         "memory": lambda: memory(*options.sizes),
         "crop": lambda: crop(options.slides[0], options.mpp, options.rounds),
         "count": lambda: count(options.slides[0], options.mpp),
+        "seams": lambda: seams(options.slides[0], options.mpp),
         "imports": lambda: imports(options.rounds),
     }
     print(write(NAME, run[options.what]()))
