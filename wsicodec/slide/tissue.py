@@ -18,7 +18,7 @@ Mask = NDArray[np.bool_]
 
 # µm per mask pixel: small fields are looked at closer than whole slides, of which the mask would
 # else cost more memory than encoding them.
-MASK_MPP = (2.0, 12.0)
+MASK_MPP = (2.0, 20.0)
 FIELD = 2000.0  # µm; a field up to this long is looked at at the finer of the two
 LEAST_TISSUE = 0.02  # of a patch's mask pixels; above it the patch is tissue
 SPECK = 1500.0  # µm²; less than this within SPECK_WINDOW is dust

@@ -15,7 +15,7 @@ from wsicodec.presets import Preset
 from wsicodec.store.metadata import CHUNK, GRID_CHUNK
 
 BLOCK = GRID_CHUNK * PATCH  # level-0 pixels; side of the unit of work, one chunk of embeddings
-OVERVIEW_ABOVE = 2048  # pixels; a picture with a longer side gets a coarser one beside it
+OVERVIEW_ABOVE = 4096  # pixels; a picture with a longer side gets a coarser one beside it
 OVERVIEW_STEP = 3  # levels
 PATHS = ("anchor", "overview", "thumbnail")  # of stored pictures, finest first
 OVERVIEW_QUALITY = 20  # better than its anchor by this; it has a 64th of the pixels

@@ -1,5 +1,7 @@
 """A critic of latents, for training alone: is this tissue's latent, given what is known of it?"""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -46,13 +48,13 @@ class Critic(nn.Module):
         return [head(f) for head, f in zip(self.heads, (fine, middle, coarse), strict=True)]
 
 
-def pairing_loss(better: list[Tensor], worse: list[Tensor]) -> Tensor:
+def pairing_loss(better: Sequence[Tensor], worse: Sequence[Tensor]) -> Tensor:
     """Softplus of how far `worse` outscores `better`, a pair a place (Huang et al. 2024, R3GAN)."""
     terms = [F.softplus(w - b).mean() for b, w in zip(better, worse, strict=True)]
     return torch.stack(terms).mean()
 
 
-def flatness_loss(scores: list[Tensor], nudged: list[Tensor]) -> Tensor:
+def flatness_loss(scores: Sequence[Tensor], nudged: Sequence[Tensor]) -> Tensor:
     """How much scores move when latents do: a gradient penalty by differences (Lin et al. 2025)."""
     terms = [(a - b).square().mean() for a, b in zip(scores, nudged, strict=True)]
     return torch.stack(terms).mean()

@@ -18,6 +18,7 @@ from wsicodec.models.zoomldm import ZoomLDM, ZoomLDMConfig
 from wsicodec.train import checkpoint, export
 
 LICENCE = "Weights trained on openly licensed H&E; see the record's data for the sources."
+PLACES = {"folder", "root", "cache", "start", "autoencoder", "embedder", "zoomldm", "tables"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,17 +137,22 @@ def _record(**facts: dict[str, Any]) -> dict[str, Any]:
         "commit": _commit(),
     }
     for stage, fact in facts.items():
-        config = json.loads(json.dumps(fact["config"]))
-        for key in ("folder", "autoencoder", "embedder", "tables"):
-            config.pop(key, None)
-        for key in ("root", "cache"):
-            config.get("data", {}).pop(key, None)
+        config = _without_places(json.loads(json.dumps(fact["config"])))
         record[stage] = {
             "patches": fact["seen"],
             "seconds": round(fact["seconds"]),
             "config": config,
         }
     return record
+
+
+def _without_places(config: Any) -> Any:
+    """A configuration without the folders of the machine that it ran on."""
+    if not isinstance(config, dict):
+        return config
+    return {
+        k: _without_places(v) for k, v in config.items() if not (k in PLACES and isinstance(v, str))
+    }
 
 
 def _commit() -> str:

@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import openslide
 from numpy.typing import NDArray
-from PIL import Image
 
-from wsicodec.errors import SlideError
-from wsicodec.geometry import LEVELS, NATIVE_MPP, reduction_for
+from wsicodec.geometry import LEVELS, NATIVE_MPP, Region, reduction_for
+from wsicodec.slide import open_reader
 
 Pixels = NDArray[np.uint8]
 MAP_STEP = 32  # finest-level pixels per cell of the tissue map
@@ -123,15 +121,11 @@ def tissue_map(rgb: Pixels) -> NDArray[np.float32]:
 
 
 def _decode(path: Path) -> Pixels:
-    if path.suffix == ".svs":
-        with openslide.OpenSlide(str(path)) as slide:
-            return np.asarray(slide.read_region((0, 0), 0, slide.dimensions).convert("RGB"))
-    Image.MAX_IMAGE_PIXELS = None
+    reader = open_reader(path)
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except OSError as error:
-        raise SlideError(f"expected an image at {path.name}, got {error}; remove it") from error
+        return reader.read(Region(0, 0, *reader.shape))
+    finally:
+        reader.close()
 
 
 def _build(path: Path, folder: Path, reduction: int) -> None:

@@ -20,6 +20,7 @@ class ParentConfig:
     none: float = 0.1  # of samples without a parent, at generated levels
     none_coarse: float = 0.3  # the same above the anchor, where chains start
     plain: float = 0.1  # true pixels
+    drawn: float = 0.6  # of level-1 parents as an earlier denoiser drew them, where one did
     blend: float = 0.9  # of level-1 parents made of the anchor and the truth, where none is drawn
     blur: float = 0.8  # largest deviation, pixels
     noise: float = 4.0  # largest deviation of added noise, of 255
@@ -32,7 +33,7 @@ def draw_parent(
 
     Consumes the same draws whatever comes out, so that samples stay a function of their index.
     """
-    missing, plain, mixed, amount = rng.random(4)
+    missing, plain, mixed, amount, drawn = rng.random(5)
     strength = rng.random(2)
     level, side = window.level + 1, window.side // 2
     y, x = window.y // 2, window.x // 2
@@ -43,6 +44,8 @@ def draw_parent(
         return true
     if level == ANCHOR and variant.coded is not None:
         return cut(variant.coded, y, x, side).astype(np.float32)
+    if level == ANCHOR - 1 and variant.drawn is not None and drawn < config.drawn:
+        return cut(variant.drawn, y, x, side).astype(np.float32)
     if level == ANCHOR - 1 and variant.coded is not None and mixed < config.blend:
         true += (_enlarged(variant.coded, y, x, side) - true) * np.float32(amount)
     return _spoil(rng, true, strength, config)

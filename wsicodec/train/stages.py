@@ -60,6 +60,13 @@ def run_variants(path: Path) -> None:
     prepare(load_config(Preparation, path))
 
 
+def run_redraw(path: Path) -> None:
+    """Drawn parents for the variants."""
+    from wsicodec.train.redraw import Redrawing, redraw
+
+    redraw(load_config(Redrawing, path))
+
+
 def run_codec(path: Path) -> None:
     """Integer tables of the embeddings' entropy coder."""
     from wsicodec.train.codec import CodecFit, fit
@@ -83,6 +90,7 @@ STAGES: dict[str, Callable[[Path], None]] = {
     "codec": run_codec,
     "zoomldm": run_zoomldm,
     "distill": run_distill,
+    "redraw": run_redraw,
     "bundle": run_bundle,
 }
 

@@ -55,6 +55,7 @@ class Variant:
     levels: list[Pixels | None] = field(repr=False)  # None for level 0, which no child has above
     coded: Pixels | None = field(repr=False)  # level ANCHOR after its codec
     tissue: Floats = field(repr=False)
+    drawn: Pixels | None = field(default=None, repr=False)  # level ANCHOR - 1 as once drawn
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
@@ -264,4 +265,5 @@ def _open(folder: Path, picture: Picture) -> Variant:
         levels,
         maybe("coded.npy"),
         tissue,
+        maybe("drawn.npy"),
     )

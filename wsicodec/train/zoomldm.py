@@ -84,7 +84,8 @@ class ZoomStage:
         self.config = config
         self.variants = load_variants(load_pictures(config.data), config.variants)
         self.samplers = {s: Sampler(self.variants, config.data, s) for s in set(config.sides)}
-        self.autoencoder, _ = load_autoencoder(Path(config.autoencoder))
+        self.autoencoder = channels_last(load_autoencoder(Path(config.autoencoder))[0])
+        self.autoencoder.requires_grad_(requires_grad=False)
         self.grids: list[Grid | None] = [None] * len(self.variants)
         if config.tables:
             tensors, scale = load_tables(Path(config.tables))

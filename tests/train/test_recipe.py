@@ -1,0 +1,192 @@
+"""The whole recipe at toy length: every stage on the output of those before it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from wsicodec.errors import BundleError  # noqa: E402
+from wsicodec.models.bundle import Bundle  # noqa: E402
+from wsicodec.models.vit import VisionTransformer, VitConfig  # noqa: E402
+from wsicodec.train import checkpoint, stages  # noqa: E402
+from wsicodec.train.config import build, load_config  # noqa: E402
+from wsicodec.train.data import (  # noqa: E402
+    DataConfig,
+    load_pictures,
+)
+from wsicodec.train.variants import VariantConfig, load_variants  # noqa: E402
+from wsicodec.train.zoomldm import ZoomStage, ZoomTraining  # noqa: E402
+
+CONFIGS = Path(stages.__file__).parent / "configs"
+VIT = {"width": 24, "depth": 1, "heads": 2, "patch": 16, "train_size": 256}
+UNET = {
+    "latent_channels": 4, "widths": [8, 12, 16], "down_blocks": [1, 1, 1],
+    "up_blocks": [1, 1, 1], "embedding": 16, "cond": 8,
+}  # fmt: skip
+AUTOENCODER = {
+    "latent_channels": 4, "widths": [8, 8, 8], "encoder_blocks": [1, 1, 1],
+    "decoder_blocks": [1, 1, 1],
+}  # fmt: skip
+LOOP = {"batch": 4, "log_every": 4}
+RATE = {"total": 12, "warmup": 4}
+
+
+class Recipe:
+    """Runs stages in one folder from dictionaries."""
+
+    def __init__(self, root: Path, tissue: Path, cache: Path) -> None:
+        self.root = root
+        self.data = {"root": str(tissue), "cache": str(cache)}
+        self.variants = {"folder": self.at("variants"), "count": 2}
+
+    def at(self, name: str) -> str:
+        return str(self.root / name)
+
+    def run(self, stage: str, record: dict[str, Any]) -> None:
+        path = self.root / f"{stage}.json"
+        path.write_text(json.dumps(record), "utf-8")
+        stages.run(stage, path, threads=1)
+
+    def zoomldm(self) -> dict[str, Any]:
+        return {
+            "folder": self.at("zoomldm"), "autoencoder": self.at("autoencoder"),
+            "tables": self.at("codec"), "sides": [192, 128], "data": self.data,
+            "model": {"unet": UNET, "summarizer": {"embedding_width": 24, "width": 8, "blocks": 1}},
+            "variants": self.variants, "loop": LOOP, "rate": RATE,
+        }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def recipe(
+    tmp_path_factory: pytest.TempPathFactory, tissue_folder: Path, pyramid_cache: Path
+) -> Recipe:
+    recipe = Recipe(tmp_path_factory.mktemp("runs"), tissue_folder, pyramid_cache)
+    torch.manual_seed(0)
+    embedder = VisionTransformer(VitConfig.from_json(VIT))
+    checkpoint.save(
+        Path(recipe.at("embedder")),
+        {f"average.teacher.{k}": v for k, v in embedder.state_dict().items()},
+        {"seen": 0, "seconds": 0.0, "config": {"model": VIT}},
+    )
+    common = {"data": recipe.data, "loop": LOOP, "rate": RATE}
+    model = {"folder": recipe.at("autoencoder"), "side": 64, "model": AUTOENCODER}
+    recipe.run("autoencoder", model | common)
+    parts = {"data": recipe.data, "variants": recipe.variants}
+    made = {"autoencoder": recipe.at("autoencoder"), "embedder": recipe.at("embedder")}
+    recipe.run("variants", made | parts)
+    recipe.run("codec", {"folder": recipe.at("codec"), "bytes_per_vector": 12.0} | parts)
+    recipe.run("zoomldm", recipe.zoomldm())
+    drawers = {k: recipe.at(k) for k in ("zoomldm", "autoencoder")}
+    recipe.run("redraw", drawers | {"tables": recipe.at("codec")} | parts)
+    distill = {
+        "folder": recipe.at("distill"), "start": recipe.at("zoomldm"), "critic": 8,
+        "zoomldm": recipe.zoomldm(), "loop": LOOP, "rate": RATE,
+    }  # fmt: skip
+    recipe.run("distill", distill)
+    runs = {k: recipe.at(k) for k in ("embedder", "autoencoder")}
+    plan = {"folder": recipe.at("bundle"), "zoomldm": recipe.at("distill"), "steps": 1}
+    recipe.run("bundle", plan | runs | {"tables": recipe.at("codec")})
+    return recipe
+
+
+def test_every_stage_logs_what_it_did(recipe: Recipe) -> None:
+    for name, column in (("autoencoder", "psnr"), ("zoomldm", "error"), ("distill", "critic")):
+        header, *rows = (recipe.root / name / "log.csv").read_text("utf-8").splitlines()
+        assert column in header.split(",")
+        assert len(rows) == 3
+        assert (recipe.root / name / "sheet.png").exists()
+
+
+def test_variants_agree_with_their_pixels(recipe: Recipe) -> None:
+    pictures = load_pictures(build(DataConfig, recipe.data))
+    variants = load_variants(pictures, build(VariantConfig, recipe.variants))
+    assert len(variants) == 8
+    for variant in variants:
+        assert variant.shapes[:2] == [(384, 384), (192, 192)]
+        assert variant.coded is not None
+        assert variant.coded.shape == (96, 96, 3)
+        assert variant.drawn is not None
+        assert variant.drawn.shape == (192, 192, 3)
+        grid, valid = variant.embeddings() or pytest.fail("no embeddings")
+        assert grid.shape == (2, 2, 24)
+        assert valid.all()
+    one, other = (np.asarray(v.crop(1, 0, 0, 192)) for v in (variants[0], variants[4]))
+    assert variants[0].folder.name == variants[4].folder.name
+    assert not np.array_equal(one, other)
+
+
+def test_samples_follow_from_their_index(recipe: Recipe) -> None:
+    stage = ZoomStage(build(ZoomTraining, recipe.zoomldm()))
+    first, again, other = stage.sample(5), stage.sample(5), stage.sample(6)
+    assert all(np.array_equal(first[k], again[k]) for k in first)
+    assert not np.array_equal(first["noise"], other["noise"])
+    assert first["latent"].shape == (4, 16, 16)
+    assert first["parent"].shape == (3, 64, 64)
+    assert first["cond"].shape == (25, 4, 4)
+
+
+def test_the_bundle_draws_the_same_on_both_runtimes(recipe: Recipe) -> None:
+    from wsicodec.models.networks import Conditions, load_drawing, load_embedder
+
+    bundle = Bundle(Path(recipe.at("bundle")))
+    rng = np.random.default_rng(0)
+    patches = rng.integers(0, 256, (3, 256, 256, 3), np.uint8)
+    ours, theirs = (load_embedder(bundle, kind)(patches) for kind in ("onnx", "torch"))
+    assert ours.shape == (3, 24)
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+    known = Conditions(
+        rng.uniform(-1, 1, (1, 3, 160, 160)).astype(np.float32),
+        np.ones(1, np.float32),
+        rng.standard_normal((1, 25, 10, 10)).astype(np.float32),
+        np.zeros(1, np.int64),
+    )
+    x = rng.standard_normal((1, 4, 40, 40)).astype(np.float32)
+    drawn = []
+    for kind in ("onnx", "torch"):
+        networks = load_drawing(bundle, kind)
+        clean = networks.denoise(x, 1.0, 1.0, known)
+        drawn.append((clean, networks.decode(clean)))
+    for one, other in zip(*drawn, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-3)
+
+
+def test_a_bundle_says_how_it_was_made_without_naming_the_machine(recipe: Recipe) -> None:
+    bundle = Bundle(Path(recipe.at("bundle")))
+    record = bundle.config["record"]
+    assert record["zoomldm"]["patches"] == 12
+    assert str(recipe.root) not in json.dumps(bundle.config)
+    assert bundle.config["schedule"]["steps"] == 1
+
+
+def test_a_graph_that_differs_from_its_module_is_refused() -> None:
+    from wsicodec.train import export
+
+    layer = torch.nn.Conv2d(2, 3, 1)
+    feeds = {"x": torch.randn(1, 2, 4, 4)}
+    graph = export.graph_without_weights(layer, feeds, "y", layer.state_dict())
+    assert export.check_graph(graph, layer, feeds, layer.state_dict()) < 1e-5
+    wrong = {k: v + 1 for k, v in layer.state_dict().items()}
+    with pytest.raises(BundleError, match="agree"):
+        export.check_graph(graph, layer, feeds, wrong)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.json")), ids=lambda p: p.stem)
+def test_shipped_configurations_can_be_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+
+    def remember(kind: type, given: Path) -> None:
+        read.append(load_config(kind, given))
+        raise InterruptedError
+
+    monkeypatch.setattr(stages, "load_config", remember)
+    stage = next(name for name in stages.STAGES if path.stem.startswith(name))
+    with pytest.raises(InterruptedError):
+        stages.STAGES[stage](path)
+    assert "/opt" not in path.read_text("utf-8")
+    assert not hasattr(read[0], "folder") or not Path(read[0].folder).is_absolute()
