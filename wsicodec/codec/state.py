@@ -14,6 +14,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from wsicodec.models.networks import cores
+
 Value = TypeVar("Value")
 Pixels = NDArray[np.uint8]
 
@@ -89,7 +91,7 @@ class State:
     """One process's pools, caches and networks."""
 
     def __init__(self) -> None:
-        self.workers = ThreadPoolExecutor(_cores(), "wsicodec-draw")
+        self.workers = ThreadPoolExecutor(cores(), "wsicodec-draw")
         self.requests = ThreadPoolExecutor(_REQUESTS, "wsicodec-read")
         self.tiles = TileBoard(TILE_CACHE_BYTES)
         self.chunks: ByteCache[Any] = ByteCache(CHUNK_CACHE_BYTES)
@@ -123,7 +125,3 @@ def _forget() -> None:
 
 
 os.register_at_fork(after_in_child=_forget)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,6 +1,8 @@
 """The networks as a codec sees them: NumPy in, NumPy out, whichever runtime is behind."""
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Protocol
@@ -42,23 +44,35 @@ class Drawing(Protocol):
         """Pixels (n, 3, 8h, 8w) in [-1, 1] to latents (n, c, h, w)."""
 
 
-def in_batches(embed: Embedder, width: int) -> Embedder:
+def in_batches(embed: Embedder, width: int, workers: int = 1) -> Embedder:
     """An embedder of any number of patches from one that always takes EMBED_BATCH of them.
 
     The last batch is filled up, so that no patch ever sees another batch size: sums in another
     order would give a resumed encoding other bytes.
+
+    Args:
+        embed: takes (EMBED_BATCH, 256, 256, 3) and may be called from several threads.
+        width: of an embedding.
+        workers: calls that run side by side.
     """
+    pool = ThreadPoolExecutor(workers, "wsicodec-embed") if workers > 1 else None
+
+    def one(part: NDArray[np.uint8]) -> Floats:
+        batch = np.zeros((EMBED_BATCH, *part.shape[1:]), np.uint8)
+        batch[: len(part)] = part
+        return embed(batch)[: len(part)]
 
     def embed_all(patches: NDArray[np.uint8]) -> Floats:
-        out = np.empty((len(patches), width), np.float32)
-        batch = np.zeros((EMBED_BATCH, *patches.shape[1:]), np.uint8)
-        for first in range(0, len(patches), EMBED_BATCH):
-            part = patches[first : first + EMBED_BATCH]
-            batch[: len(part)] = part
-            out[first : first + len(part)] = embed(batch)[: len(part)]
-        return out
+        parts = [patches[i : i + EMBED_BATCH] for i in range(0, len(patches), EMBED_BATCH)]
+        found = list(pool.map(one, parts) if pool else map(one, parts))
+        return np.concatenate(found) if found else np.empty((0, width), np.float32)
 
     return embed_all
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose_backend(backend: str) -> str:

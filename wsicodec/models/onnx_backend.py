@@ -1,7 +1,7 @@
 """The networks on ONNX Runtime, CPU. Graphs come without weights; the bundle's fill them.
 
-One window per call and one thread per call: a result then depends neither on how many windows
-wait nor on how many cores there are. Several calls run side by side.
+One thread per call, and calls of one size: a result then depends neither on how much waits nor
+on how many cores there are. Several calls run side by side.
 """
 
 from typing import Any, cast
@@ -12,16 +12,15 @@ from numpy.typing import NDArray
 
 from wsicodec.errors import BundleError
 from wsicodec.models.bundle import Bundle
-from wsicodec.models.networks import Conditions, Embedder, Floats, in_batches
+from wsicodec.models.networks import Conditions, Embedder, Floats, cores, in_batches
 
 
-def session(bundle: Bundle, graph: str, part: str, threads: int = 1) -> Any:
+def session(bundle: Bundle, graph: str, part: str) -> Any:
     """An inference session over a graph of the bundle, with weights from one of its parts."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     data = bundle.read(graph)
     # A part may hold more than this graph (the encoder beside the decoder); names stand in clear.
     weights = {k: v for k, v in bundle.weights(part).items() if k.encode() in data}
@@ -70,12 +69,12 @@ class OnnxDrawing:
 
 def load_embedder(bundle: Bundle) -> Embedder:
     """The patch embedder of a bundle."""
-    run = session(bundle, "embedder.onnx", "embedder.safetensors", threads=0).run
+    run = session(bundle, "embedder.onnx", "embedder.safetensors").run
 
     def embed(patches: NDArray[np.uint8]) -> Floats:
         return cast("Floats", run(None, {"images": to_network(patches)})[0])
 
-    return in_batches(embed, bundle.embedding_width)
+    return in_batches(embed, bundle.embedding_width, workers=cores())
 
 
 def to_network(rgb: NDArray[np.uint8]) -> Floats:

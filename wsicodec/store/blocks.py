@@ -23,7 +23,7 @@ from wsicodec.store.metadata import GRID_CHUNK
 from wsicodec.store.plan import BLOCK, Picture
 
 Embedder = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-BATCH = 16  # patches at a time; grouped anew in every block, as a sum may depend on the batch
+BATCH = 64  # patches at a time; grouped anew in every block, as a sum may depend on the batch
 
 
 class GridChunk:

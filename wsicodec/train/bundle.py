@@ -35,7 +35,7 @@ class BundlePlan:
     steps: int = 4
     anchors: dict[str, dict[str, Any]] = field(
         default_factory=lambda: {
-            "standard": {"level": 2, "codec": "avif", "quality": 20},
+            "standard": {"level": 2, "codec": "avif", "quality": 18},
             "detail": {"level": 2, "codec": "avif", "quality": 50},
         }
     )

@@ -60,6 +60,13 @@ def run_variants(path: Path) -> None:
     prepare(load_config(Preparation, path))
 
 
+def run_chain(path: Path) -> None:
+    """Whole chains on fields of val, measured."""
+    from wsicodec.train.chain_eval import ChainMeasurement, measure_chain
+
+    measure_chain(load_config(ChainMeasurement, path))
+
+
 def run_redraw(path: Path) -> None:
     """Drawn parents for the variants."""
     from wsicodec.train.redraw import Redrawing, redraw
@@ -81,6 +88,13 @@ def run_bundle(path: Path) -> None:
     write(load_config(BundlePlan, path))
 
 
+def run_unpack(path: Path) -> None:
+    """A bundle back into run folders."""
+    from wsicodec.train.unpack import Unpacking, unpack
+
+    unpack(load_config(Unpacking, path))
+
+
 STAGES: dict[str, Callable[[Path], None]] = {
     "embedder": run_embedder,
     "judge": run_judge,
@@ -91,7 +105,9 @@ STAGES: dict[str, Callable[[Path], None]] = {
     "zoomldm": run_zoomldm,
     "distill": run_distill,
     "redraw": run_redraw,
+    "chain": run_chain,
     "bundle": run_bundle,
+    "unpack": run_unpack,
 }
 
 

@@ -38,7 +38,8 @@ class VariantConfig:
     count: int = 8
     seed: int = 0
     area: float = 8.0  # megapixels of tissue per source and variant; more is spread over variants
-    quality: int = 10  # of the anchor's AVIF
+    qualities: tuple[int, ...] = (18, 18, 18, 18, 18, 18, 18, 12, 25, 50)
+    # of the anchor's AVIF, one drawn per picture: mostly the preset's, some either side of it
     speed: int = 6
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
@@ -185,8 +186,13 @@ def make_latents(
         level = halve(level)
         np.save(folder / f"rgb_{k + 1}.npy", level)
         if k + 1 == ANCHOR:
+            draw = generator(config.seed + 1, index).integers(len(config.qualities))
             data = imagecodecs.avif_encode(
-                level, level=config.quality, speed=config.speed, pixelformat="444", numthreads=1
+                level,
+                level=config.qualities[int(draw)],
+                speed=config.speed,
+                pixelformat="444",
+                numthreads=1,
             )
             np.save(folder / "coded.npy", imagecodecs.avif_decode(data))
     (folder / "done.json").write_text(json.dumps({"index": index}))
