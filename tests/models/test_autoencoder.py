@@ -1,14 +1,16 @@
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from wsicodec.errors import ConfigError  # noqa: E402
-from wsicodec.models.autoencoder import AutoencoderConfig, PixelShuffleAutoencoder  # noqa: E402
+import torch
+
+from wsicodec.errors import ConfigError
+from wsicodec.models.autoencoder import AutoencoderConfig, PixelShuffleAutoencoder
 
 SMALL = AutoencoderConfig(4, (8, 8, 8), (1, 1, 1), (1, 1, 1))
 
 
-def awake(module: torch.nn.Module) -> torch.nn.Module:
+def awake(module: PixelShuffleAutoencoder) -> PixelShuffleAutoencoder:
     """The module with nothing at zero, so that every path counts."""
     with torch.no_grad():
         for parameter in module.parameters():

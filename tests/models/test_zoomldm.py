@@ -2,13 +2,16 @@ from collections.abc import Callable
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from wsicodec.models.blocks import ChannelNorm, sinusoids  # noqa: E402
-from wsicodec.models.summarizer import SummarizerConfig  # noqa: E402
-from wsicodec.models.unet import UNetConfig  # noqa: E402
-from wsicodec.models.zoomldm import ZoomLDM, ZoomLDMConfig  # noqa: E402
+import torch
 
+from wsicodec.models.blocks import ChannelNorm, sinusoids
+from wsicodec.models.summarizer import SummarizerConfig
+from wsicodec.models.unet import UNetConfig
+from wsicodec.models.zoomldm import ZoomLDM, ZoomLDMConfig
+
+Inputs = dict[str, torch.Tensor]
 SMALL = ZoomLDMConfig(
     UNetConfig(4, 48, (8, 12, 16), (1, 1, 1), (1, 1, 1), embedding=16, cond=8),
     SummarizerConfig(6, 8, 1),
@@ -61,8 +64,8 @@ def test_without_a_parent_its_pixels_do_not_matter(awake: ZoomLDM) -> None:
     assert torch.equal(awake(**given), awake(**other))
 
 
-def with_more(name: str) -> Callable[[dict], dict]:
-    def change(given: dict) -> dict:
+def with_more(name: str) -> Callable[[Inputs], Inputs]:
+    def change(given: Inputs) -> Inputs:
         more = (given[name] + 1) % 8 if name == "mag" else given[name] * 0.5
         return given | {name: more}
 

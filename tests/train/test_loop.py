@@ -3,6 +3,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ class LineStage:
         x = generator(0, index).standard_normal(3).astype(np.float32)
         return {"x": x, "y": np.array([x[0] - 2 * x[1]], np.float32)}
 
-    def loss(self, batch: dict) -> tuple:
+    def loss(self, batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         error = (self.model(batch["x"]) - batch["y"]).square().mean()
         return error, {"root": error.detach().sqrt()}
 

@@ -209,7 +209,7 @@ def test_a_graph_that_differs_from_its_module_is_refused() -> None:
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.json")), ids=lambda p: p.stem)
 def test_shipped_configurations_can_be_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = []
+    read: list[Any] = []
 
     def remember(kind: type, given: Path) -> None:
         read.append(load_config(kind, given))
