@@ -21,10 +21,7 @@ def pictures(preset: str, bundle: Bundle, side: int = 40_000) -> list[tuple[str,
     [
         ("semantic", []),
         ("standard", [("anchor", 2, "avif"), ("overview", 5, "avif")]),
-        (
-            "detail",
-            [("anchor", 1, "jpegxl"), ("overview", 4, "jpegxl"), ("thumbnail", 7, "jpegxl")],
-        ),
+        ("detail", [("anchor", 1, "jpegxl"), ("overview", 4, "jpegxl")]),
         (
             "measured",
             [("anchor", 0, "jpegxl"), ("overview", 3, "jpegxl"), ("thumbnail", 6, "jpegxl")],
