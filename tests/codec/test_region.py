@@ -10,11 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from wsicodec.codec.draw import Window
-from wsicodec.codec.images import ImageFormat
 from wsicodec.codec.plan import Tile, plan_region
 from wsicodec.codec.record import ImageArray, SlideRecord
 from wsicodec.codec.region import Fetched, RegionJob
 from wsicodec.codec.state import TileBoard
+from wsicodec.coding.images import ImageFormat
 from wsicodec.config import BLANK, GENERATED, MEASURED, StoreInfo
 from wsicodec.errors import GeneratedPixelsError
 from wsicodec.geometry import PATCH, Region, grid_shape, level_shape

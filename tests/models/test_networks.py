@@ -10,8 +10,7 @@ import pytest
 from wsicodec.codec.draw import Recipe, Window, draw_windows
 from wsicodec.errors import BundleError
 from wsicodec.models.bundle import EMBEDDED, Bundle, load_bundle
-from wsicodec.models.networks import choose_backend, load_drawing, load_embedder
-from wsicodec.models.onnx_backend import to_network
+from wsicodec.models.networks import choose_backend, load_drawing, load_embedder, to_network
 
 # Both runtimes sum the same float32 products in another order; over the few hundred layers of four
 # steps that stays below two grey values, and below a tenth on average.

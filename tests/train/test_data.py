@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wsicodec.train.data import DataConfig, Sampler, capped, generator, halve, load_pictures
+from wsicodec.resample import box_reduce
+from wsicodec.train.data import DataConfig, Sampler, capped, generator, load_pictures
 
 
 @pytest.fixture
@@ -15,7 +16,7 @@ def test_pyramids_halve_down_and_keep_the_scale(config: DataConfig) -> None:
     pictures = load_pictures(config)
     assert [p.mag_index for p in pictures] == [0] * 4
     assert pictures[0].shapes[:3] == [(384, 384), (192, 192), (96, 96)]
-    assert np.array_equal(pictures[0].levels[1], halve(np.asarray(pictures[0].levels[0])))
+    assert np.array_equal(pictures[0].levels[1], box_reduce(np.asarray(pictures[0].levels[0]), 2))
 
 
 def test_second_load_reads_the_cache(config: DataConfig) -> None:
@@ -59,4 +60,4 @@ def test_capped_shares(shares: list[float], cap: float, expected: list[float]) -
 
 def test_halving_rounds_half_up_and_repeats_the_edge() -> None:
     image = np.array([[[0], [1], [3]], [[1], [0], [4]]], np.uint8).repeat(3, 2)
-    assert halve(image)[..., 0].tolist() == [[1, 4]]
+    assert box_reduce(image, 2)[..., 0].tolist() == [[1, 4]]

@@ -15,7 +15,7 @@ from wsicodec.diffusion.schedule import (
 )
 from wsicodec.diffusion.windows import HALO, WINDOW, latent_region, lock_colour, tile_window
 from wsicodec.geometry import PATCH
-from wsicodec.models.networks import Conditions, Drawing, Floats
+from wsicodec.models.networks import Conditions, Drawing, Floats, to_network
 from wsicodec.resample import double
 
 Pixels = NDArray[np.uint8]
@@ -57,7 +57,7 @@ def draw_windows(networks: Drawing, recipe: Recipe, windows: list[Window]) -> li
     begin, x = 1.0, noise
     if recipe.start == "parent" and all(w.parent is not None for w in padded):
         begin = time_of_equal_noise(schedule, LatentDiffusionSchedule(), _PARENT_START)
-        latent = networks.encode(np.stack([_to_network(_enlarged(w)) for w in padded]))
+        latent = networks.encode(to_network(np.stack([_enlarged(w) for w in padded])))
         x = schedule.alpha(begin) * latent + schedule.sigma(begin) * noise
     latent = sample(
         lambda z, t, step: networks.denoise(z, t, step, conditions),
@@ -79,7 +79,7 @@ def blank_tile(parent: Pixels | None, background: tuple[int, int, int]) -> Pixel
 def _conditions(windows: list[Window]) -> Conditions:
     empty = np.zeros((3, WINDOW // 2, WINDOW // 2), np.float32)
     return Conditions(
-        np.stack([empty if w.parent is None else _to_network(w.parent) for w in windows]),
+        np.stack([empty if w.parent is None else to_network(w.parent[None])[0] for w in windows]),
         np.array([w.parent is not None for w in windows], np.float32),
         np.stack([w.embeddings for w in windows]),
         np.array([w.magnification for w in windows], np.int64),
@@ -95,11 +95,6 @@ def _enlarged(window: Window) -> Pixels:
     if window.parent is None:
         raise TypeError("a window without a parent cannot be enlarged")
     return _to_bytes(double(window.parent.astype(np.float32)))
-
-
-def _to_network(rgb: Pixels) -> Floats:
-    scaled = rgb.astype(np.float32) * np.float32(2 / 255) - np.float32(1)
-    return np.ascontiguousarray(scaled.transpose(2, 0, 1))
 
 
 def _finish(drawn: Floats, window: Window) -> Pixels:

@@ -1,4 +1,4 @@
-"""`wsicodec.image`: chunks of real RGB pixels in zarr 3, see `wsicodec.codec.images`."""
+"""`wsicodec.image`: chunks of real RGB pixels in zarr 3, see `wsicodec.coding.images`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from zarr.abc.codec import ArrayBytesCodec
 
-from wsicodec.codec.images import ImageFormat, decode_image, encode_image
 from wsicodec.codec.offload import offload
+from wsicodec.coding.images import ImageFormat, decode_image, encode_image
 from wsicodec.errors import ConfigError
 
 if TYPE_CHECKING:

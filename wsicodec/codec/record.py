@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wsicodec.codec.images import ImageFormat, decode_image
+from wsicodec.coding.images import ImageFormat, decode_image
 from wsicodec.config import BLANK, GENERATED, StoreInfo
 from wsicodec.geometry import Region, level_shape
 
@@ -52,15 +52,11 @@ class SlideRecord:
         levels = [k for k in self.pictures if k <= level]
         return (max(levels), self.pictures[max(levels)]) if levels else None
 
-    def classes(self, level: int, ty: int, tx: int) -> set[int]:
-        """Which classes of patches a tile covers."""
-        side = 1 << level
-        cells = self.tissue[ty * side : (ty + 1) * side, tx * side : (tx + 1) * side]
-        return set(np.unique(cells).tolist())
-
     def is_generated(self, level: int, ty: int, tx: int) -> bool:
         """Whether a network has to draw some of the tile."""
-        return GENERATED in self.classes(level, ty, tx)
+        side = 1 << level
+        cells = self.tissue[ty * side : (ty + 1) * side, tx * side : (tx + 1) * side]
+        return bool((cells == GENERATED).any())
 
     def has_embeddings(self, chunk: tuple[int, int]) -> bool:
         """Whether a chunk of embeddings must exist: some of its patches are tissue."""

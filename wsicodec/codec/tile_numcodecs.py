@@ -32,12 +32,12 @@ from numcodecs.compat import ensure_contiguous_ndarray_like
 from numpy.typing import NDArray
 
 from wsicodec.codec.compute import compute
-from wsicodec.codec.images import ImageFormat, encode_image
 from wsicodec.codec.plan import plan_region
 from wsicodec.codec.record import ImageArray, SlideRecord
 from wsicodec.codec.region import Fetched
 from wsicodec.codec.tables import embedding_tables
 from wsicodec.coding.bitstream import decode_grid, encode_grid
+from wsicodec.coding.images import ImageFormat, encode_image
 from wsicodec.config import BLANK, GENERATED, DrawOptions, StoreInfo
 from wsicodec.errors import BitstreamError, ConfigError
 from wsicodec.geometry import PATCH, Region, check_mpp, grid_shape, level_shape

@@ -44,6 +44,12 @@ class Drawing(Protocol):
         """Pixels (n, 3, 8h, 8w) in [-1, 1] to latents (n, c, h, w)."""
 
 
+def to_network(rgb: NDArray[np.uint8]) -> Floats:
+    """(n, h, w, 3) bytes to (n, 3, h, w) in [-1, 1]."""
+    scaled = rgb.astype(np.float32) * np.float32(2 / 255) - np.float32(1)
+    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+
+
 def in_batches(embed: Embedder, width: int, workers: int = 1) -> Embedder:
     """An embedder of any number of patches from one that always takes EMBED_BATCH of them.
 

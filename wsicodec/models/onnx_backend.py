@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from wsicodec.errors import BundleError
 from wsicodec.models.bundle import Bundle
-from wsicodec.models.networks import Conditions, Embedder, Floats, cores, in_batches
+from wsicodec.models.networks import Conditions, Embedder, Floats, cores, in_batches, to_network
 
 
 def session(bundle: Bundle, graph: str, part: str) -> Any:
@@ -75,9 +75,3 @@ def load_embedder(bundle: Bundle) -> Embedder:
         return cast("Floats", run(None, {"images": to_network(patches)})[0])
 
     return in_batches(embed, bundle.embedding_width, workers=cores())
-
-
-def to_network(rgb: NDArray[np.uint8]) -> Floats:
-    """(n, h, w, 3) bytes to (n, 3, h, w) in [-1, 1]."""
-    scaled = rgb.astype(np.float32) * np.float32(2 / 255) - np.float32(1)
-    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsicodec.codec.embed_zarr import Embed
-from wsicodec.codec.images import LOSSLESS, ImageFormat, encode_image
+from wsicodec.coding.images import LOSSLESS, ImageFormat, encode_image
 from wsicodec.errors import BundleError
 from wsicodec.geometry import Region
 from wsicodec.slide.scaled import Slide

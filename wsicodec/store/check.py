@@ -19,7 +19,7 @@ from wsicodec.errors import BundleError, WsiCodecError
 from wsicodec.geometry import LEVELS, PATCH, grid_shape, level_shape
 from wsicodec.models.bundle import find_bundle
 from wsicodec.store.metadata import GRID_CHUNK, MANIFEST, ROOT, is_payload, slide_digest
-from wsicodec.store.publish import Target, list_objects, read_json, read_object, reading
+from wsicodec.store.publish import Target, list_objects, read_info, read_json, read_object, reading
 
 Digests = dict[str, tuple[int, str]]
 
@@ -46,7 +46,7 @@ def check_store(source: Target) -> CheckReport:
     every level is drawn. Raises StoreError if it is not a store at all.
     """
     with reading(source) as store:
-        info = StoreInfo.from_json(read_json(store, ROOT).get("attributes", {}).get("wsicodec"))
+        info = read_info(store)
         found, findings = _against_manifest(store)
         findings += _levels(store, info)
         bundle = _bundle(info)

@@ -8,10 +8,10 @@ import zarr
 from zarr.abc.store import Store
 from zarr.core.sync import sync
 
-from wsicodec.config import BLANK, GENERATED, MEASURED, StoreInfo
+from wsicodec.config import BLANK, GENERATED, MEASURED
 from wsicodec.geometry import LEVELS, level_shape
-from wsicodec.store.metadata import ROOT
-from wsicodec.store.publish import Target, list_objects, read_json, reading
+from wsicodec.store.metadata import is_payload
+from wsicodec.store.publish import Target, list_objects, read_info, reading
 from wsicodec.store.report import bits_per_pixel, tissue_pixels
 
 
@@ -22,7 +22,7 @@ def describe(source: Target) -> dict[str, Any]:
     not a store.
     """
     with reading(source) as store:
-        info = StoreInfo.from_json(read_json(store, ROOT).get("attributes", {}).get("wsicodec"))
+        info = read_info(store)
         classes = np.asarray(zarr.open_array(store, path="tissue", mode="r")[...], np.uint8)
         sizes = _sizes(store)
         total = _packed(source) or sum(sizes.values())
@@ -45,8 +45,7 @@ def _sizes(store: Store) -> dict[str, int]:
     """Bytes of a store's objects by the first part of their path; levels and JSON together."""
     sizes: dict[str, int] = {}
     for path in list_objects(store):
-        head, _, rest = path.partition("/")
-        part = head if rest and not rest.endswith(ROOT) else "metadata"
+        part = path.partition("/")[0] if is_payload(path) else "metadata"
         sizes[part] = sizes.get(part, 0) + sync(store.getsize(path))
     return sizes
 

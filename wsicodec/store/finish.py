@@ -8,7 +8,7 @@ from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
 from wsicodec.codec.image_zarr import Image
-from wsicodec.codec.images import LOSSLESS
+from wsicodec.coding.images import LOSSLESS
 from wsicodec.config import BLANK, StoreInfo
 from wsicodec.errors import StoreError
 from wsicodec.geometry import LEVELS, PATCH

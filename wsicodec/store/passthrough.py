@@ -1,6 +1,6 @@
 """Level 0 as the source's own JPEG tiles, copied byte for byte."""
 
-from wsicodec.codec.images import ImageFormat, pack_tiles
+from wsicodec.coding.images import ImageFormat, pack_tiles
 from wsicodec.slide.passthrough import JpegTiles
 from wsicodec.store.blocks import chunk_path
 from wsicodec.store.job import Job, Objects

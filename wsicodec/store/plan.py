@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsicodec.codec.images import LOSSLESS, ImageFormat
+from wsicodec.coding.images import LOSSLESS, ImageFormat
 from wsicodec.config import BLANK, GENERATED, MEASURED
 from wsicodec.errors import BundleError, ConfigError
 from wsicodec.geometry import LEVELS, PATCH, Region, level_shape

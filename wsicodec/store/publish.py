@@ -118,7 +118,7 @@ def open_store(source: Target, options: DrawOptions | None = None) -> zarr.Group
     Raises StoreError if it is not a store of this format.
     """
     store = find_store(source)
-    StoreInfo.from_json(read_json(store, ROOT).get("attributes", {}).get("wsicodec"))
+    read_info(store)
     drawing = store if options is None else DrawingStore(store, options)
     return zarr.open_group(drawing, mode="r")
 
@@ -169,6 +169,11 @@ def read_json(store: Store, path: str) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise StoreError(f"expected a JSON object in {path}, got {type(document).__name__}")
     return document
+
+
+def read_info(store: Store) -> StoreInfo:
+    """What a store says of itself; raises StoreError if it is not one of this format."""
+    return StoreInfo.from_json(read_json(store, ROOT).get("attributes", {}).get("wsicodec"))
 
 
 def list_objects(store: Store) -> list[str]:

@@ -7,7 +7,6 @@ one above, and compared with the truth: error, octave energies and their kurtosi
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import imagecodecs
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,9 +15,9 @@ from wsicodec.diffusion.windows import conditioning_map, lock_colour
 from wsicodec.geometry import Region
 from wsicodec.models.autoencoder import FACTOR, PixelShuffleAutoencoder
 from wsicodec.models.zoomldm import ZoomLDM
-from wsicodec.resample import double
-from wsicodec.train.data import Pixels, generator, halve
-from wsicodec.train.variants import ANCHOR
+from wsicodec.resample import box_reduce, double
+from wsicodec.train.data import Pixels, generator
+from wsicodec.train.variants import ANCHOR, code_anchor
 from wsicodec.train.zoomldm import Grid, draw
 
 Floats = NDArray[np.float32]
@@ -47,14 +46,8 @@ def true_levels(rgb: Pixels) -> list[Pixels]:
     """Levels 0 to ANCHOR of a field."""
     levels = [rgb]
     for _ in range(ANCHOR):
-        levels.append(halve(levels[-1]))
+        levels.append(box_reduce(levels[-1], 2))
     return levels
-
-
-def code_anchor(rgb: Pixels, quality: int) -> Pixels:
-    """The anchor as a reader gets it."""
-    data = imagecodecs.avif_encode(rgb, level=quality, speed=6, pixelformat="444", numthreads=1)
-    return np.asarray(imagecodecs.avif_decode(data))
 
 
 def draw_chain(field: Field, networks: Networks, steps: int, quality: int) -> list[Pixels]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsicodec.geometry import LEVELS, NATIVE_MPP, Region, reduction_for
+from wsicodec.resample import box_reduce
 from wsicodec.slide import open_reader
 
 Pixels = NDArray[np.uint8]
@@ -97,17 +98,6 @@ def share_of(tissue: NDArray[np.float32], level: int, y: int, x: int, side: int)
     return float(part.mean()) if part.size else 0.0
 
 
-def halve(rgb: Pixels) -> Pixels:
-    """Box filter by two with round half up; ragged edges repeat their last row or column."""
-    h, w = rgb.shape[:2]
-    if h % 2 or w % 2:
-        rgb = np.pad(rgb, ((0, h % 2), (0, w % 2), (0, 0)), mode="edge")
-    total = rgb[::2, ::2].astype(np.uint16)
-    for part in (rgb[1::2, ::2], rgb[::2, 1::2], rgb[1::2, 1::2]):
-        total += part
-    return ((total + 2) >> 2).astype(np.uint8)
-
-
 def tissue_map(rgb: Pixels) -> NDArray[np.float32]:
     """Share of stained pixels per cell: coloured and darker than glass."""
     h, w = (n // MAP_STEP * MAP_STEP for n in rgb.shape[:2])
@@ -131,7 +121,7 @@ def _decode(path: Path) -> Pixels:
 def _build(path: Path, folder: Path, reduction: int) -> None:
     level = _decode(path)
     while reduction > 1:
-        level, reduction = halve(level), reduction // 2
+        level, reduction = box_reduce(level, 2), reduction // 2
     temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
     temporary.mkdir(parents=True, exist_ok=True)
     np.save(temporary / "tissue.npy", tissue_map(level))
@@ -139,7 +129,7 @@ def _build(path: Path, folder: Path, reduction: int) -> None:
         np.save(temporary / f"{k}.npy", level)
         if min(level.shape[:2]) < 64:
             break
-        level = halve(level)
+        level = box_reduce(level, 2)
     try:
         temporary.rename(folder)
     except OSError:  # another process was faster

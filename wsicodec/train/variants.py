@@ -12,16 +12,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import imagecodecs
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wsicodec.coding.images import ImageFormat, decode_image, encode_image
 from wsicodec.geometry import LEVELS, PATCH
 from wsicodec.models.autoencoder import FACTOR, PixelShuffleAutoencoder
+from wsicodec.resample import box_reduce
 from wsicodec.train import augment
 from wsicodec.train.augment import AugmentConfig, StainBend
-from wsicodec.train.data import Picture, Pixels, generator, halve, share_of, tissue_map
+from wsicodec.train.data import Picture, Pixels, generator, share_of, tissue_map
 
 ANCHOR = 2  # level whose coded form is kept
 BLOCK, MARGIN = 512, 32  # pixels encoded at once, and what they see beyond
@@ -40,7 +41,6 @@ class VariantConfig:
     area: float = 8.0  # megapixels of tissue per source and variant; more is spread over variants
     qualities: tuple[int, ...] = (18, 18, 18, 18, 18, 18, 18, 12, 25, 50)
     # of the anchor's AVIF, one drawn per picture: mostly the preset's, some either side of it
-    speed: int = 6
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
@@ -165,6 +165,12 @@ def finest(picture: Picture, index: int, config: VariantConfig) -> tuple[Pixels,
     return bend_blocks(turned, tissue, bend), tissue
 
 
+def code_anchor(rgb: Pixels, quality: int) -> Pixels:
+    """The anchor as a reader gets it."""
+    form = ImageFormat("avif", quality)
+    return decode_image(encode_image(rgb, form), form, (rgb.shape[0], rgb.shape[1]))
+
+
 def make_latents(
     picture: Picture,
     index: int,
@@ -183,18 +189,11 @@ def make_latents(
         whole = level[:h, :w]
         latent = encode_level(model, whole, _kept(tissue, k, (h, w)))
         np.save(folder / f"latent_{k}.npy", latent.astype(np.float16))
-        level = halve(level)
+        level = box_reduce(level, 2)
         np.save(folder / f"rgb_{k + 1}.npy", level)
         if k + 1 == ANCHOR:
             draw = generator(config.seed + 1, index).integers(len(config.qualities))
-            data = imagecodecs.avif_encode(
-                level,
-                level=config.qualities[int(draw)],
-                speed=config.speed,
-                pixelformat="444",
-                numthreads=1,
-            )
-            np.save(folder / "coded.npy", imagecodecs.avif_decode(data))
+            np.save(folder / "coded.npy", code_anchor(level, config.qualities[int(draw)]))
     (folder / "done.json").write_text(json.dumps({"index": index}))
 
 

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from zarr.core.sync import sync
 
 from wsicodec.codec.image_zarr import Image
-from wsicodec.codec.images import (
+from wsicodec.codec.offload import offload
+from wsicodec.coding.images import (
     LOSSLESS,
     ImageFormat,
     decode_image,
     encode_image,
     pack_tiles,
 )
-from wsicodec.codec.offload import offload
 from wsicodec.errors import BitstreamError, ConfigError
 
 AVIF = ImageFormat("avif", quality=30)
