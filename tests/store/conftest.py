@@ -9,8 +9,8 @@ import pytest
 
 from tests.store import kit
 from wsicodec.models.bundle import SEARCH_VARIABLE, Bundle
+from wsicodec.models.networks import Embedder
 from wsicodec.slide.opening import Source, open_slide
-from wsicodec.store.blocks import Embedder
 from wsicodec.store.publish import Target
 from wsicodec.store.writer import EncodeReport, encode_slide
 

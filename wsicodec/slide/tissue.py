@@ -5,6 +5,7 @@ grid's cells are PATCH x PATCH pixels of level 0. When in doubt a pixel is tissu
 kept costs a few bytes, what is wrongly dropped is lost.
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,12 +42,14 @@ class TissueMap:
     mask: (h, w), the same in the overview's pixels.
     fraction: of level 0's pixels that are tissue, by the mask.
     background: RGB of the glass; white where there is none.
+    digest: sha256 in hex of the overview, which tells one slide from another.
     """
 
     grid: Mask
     mask: Mask
     fraction: float
     background: tuple[int, int, int]
+    digest: str
 
 
 def find_tissue(slide: Slide) -> TissueMap:
@@ -70,7 +73,8 @@ def find_tissue(slide: Slide) -> TissueMap:
         mask = _without_specks(_not_glass(smooth, background, glass, rough), mask_mpp)
     mask &= ~_ink(smooth, background, on_glass, mask_mpp)
     grid = _patch_share(mask, slide.shape) >= LEAST_TISSUE
-    return TissueMap(grid, mask, float(mask.mean()), background)
+    digest = hashlib.sha256(image.tobytes()).hexdigest()
+    return TissueMap(grid, mask, float(mask.mean()), background, digest)
 
 
 def _glass(smooth: NDArray[np.float32]) -> Mask:

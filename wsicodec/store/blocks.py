@@ -5,8 +5,8 @@ comes out depends on what was done before, so a run that resumes writes the same
 """
 
 import io
-from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -16,27 +16,29 @@ from wsicodec.codec.embed_zarr import Embed
 from wsicodec.coding.images import LOSSLESS, ImageFormat, encode_image
 from wsicodec.errors import BundleError
 from wsicodec.geometry import Region
+from wsicodec.models.networks import Embedder
 from wsicodec.slide.scaled import Slide
 from wsicodec.store.bands import Band
 from wsicodec.store.job import Job, Objects
 from wsicodec.store.metadata import GRID_CHUNK
 from wsicodec.store.plan import BLOCK, Picture
+from wsicodec.store.pool import BoundedPool
+from wsicodec.store.work import Work
 
-Embedder = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Cell = tuple[int, int]  # a block's row and column
 BATCH = 64  # patches at a time; grouped anew in every block, as a sum may depend on the batch
 
 
 class GridChunk:
     """Collects a block's patches, embeds them in fixed groups, and writes their chunk."""
 
-    def __init__(self, by: int, bx: int, embed: Embedder, width: int) -> None:
+    def __init__(self, by: int, bx: int, embed: Embedder, width: int, pool: BoundedPool) -> None:
         self._path = f"embeddings/c/{by}/{bx}/0"
         self._origin = by * GRID_CHUNK, bx * GRID_CHUNK
-        self._embed = embed
-        self._grid = np.zeros((GRID_CHUNK, GRID_CHUNK, width), np.float32)
+        self._embed, self._width, self._pool = embed, width, pool
         self._cells: list[tuple[int, int]] = []
         self._patches: list[NDArray[np.uint8]] = []
-        self._any = False
+        self._groups: list[tuple[list[tuple[int, int]], Future[NDArray[np.float32]]]] = []
 
     def add(self, band: Band) -> None:
         """Take a band's patches."""
@@ -48,27 +50,34 @@ class GridChunk:
     def _flush(self) -> None:
         cells, self._cells = self._cells[:BATCH], self._cells[BATCH:]
         patches, self._patches = self._patches[:BATCH], self._patches[BATCH:]
-        vectors = np.asarray(self._embed(np.stack(patches)), np.float32)
-        if vectors.shape != (len(cells), self._grid.shape[2]) or not np.isfinite(vectors).all():
-            raise BundleError(
-                f"expected {len(cells)} finite embeddings of {self._grid.shape[2]} values, got "
-                f"an array of shape {vectors.shape}; the bundle's embedder is damaged"
-            )
-        for (y, x), vector in zip(cells, vectors, strict=True):
-            self._grid[y - self._origin[0], x - self._origin[1]] = vector
-        self._any = True
+        self._groups.append((cells, self._pool.submit(self._embed, np.stack(patches))))
 
-    def write(self, job: Job, codec: Embed) -> Objects:
-        """Embed what is left and write the chunk; a block without tissue has none."""
+    def finish(self) -> None:
+        """Hand over what is left; no band comes after it."""
         while self._cells:
             self._flush()
-        return job.write(self._path, codec.encode_grid(self._grid)) if self._any else {}
+
+    def write(self, job: Job, codec: Embed) -> Objects:
+        """Wait for all groups and write the chunk; a block without tissue has none."""
+        if not self._groups:
+            return {}
+        grid = np.zeros((GRID_CHUNK, GRID_CHUNK, self._width), np.float32)
+        for cells, future in self._groups:
+            vectors = np.asarray(future.result(), np.float32)
+            if vectors.shape != (len(cells), self._width) or not np.isfinite(vectors).all():
+                raise BundleError(
+                    f"expected {len(cells)} finite embeddings of {self._width} values, got an "
+                    f"array of shape {vectors.shape}; the bundle's embedder is damaged"
+                )
+            rows, columns = (np.array(cells) - self._origin).T
+            grid[rows, columns] = vectors
+        return job.write(self._path, codec.encode_grid(grid))
 
 
 class PictureBlock:
     """Collects one picture's rows of a block and codes every chunk as soon as it is full."""
 
-    def __init__(self, picture: Picture, block: Region, job: Job, pool: Executor) -> None:
+    def __init__(self, picture: Picture, block: Region, job: Job, pool: BoundedPool) -> None:
         self._picture, self._job, self._pool = picture, job, pool
         self._block = block
         place = block.scale_down(1 << picture.level)
@@ -76,6 +85,11 @@ class PictureBlock:
         self._rows: list[NDArray[np.uint8]] = []
         self._held = 0
         self._done: list[Future[Objects]] = []
+
+    @property
+    def level(self) -> int:
+        """The picture's level."""
+        return self._picture.level
 
     def add(self, strip: NDArray[np.uint8]) -> None:
         """Take the next rows (h, w, 3), in pixels of the picture's level."""
@@ -88,7 +102,7 @@ class PictureBlock:
         rows, self._rows = np.concatenate(self._rows), []
         height, width = self._picture.chunk
         for y, x in product(range(0, rows.shape[0], height), range(0, rows.shape[1], width)):
-            path = chunk_path(self._picture, (self._y + y) // height, (self._x0 + x) // width)
+            path = self._picture.chunk_path((self._y + y) // height, (self._x0 + x) // width)
             chunk = rows[y : y + height, x : x + width]
             self._done.append(
                 self._pool.submit(write_picture, self._job, path, chunk, self._picture.form)
@@ -96,15 +110,50 @@ class PictureBlock:
         self._y += self._held
         self._held = 0
 
-    def finish(self) -> Objects:
-        """Code what is left and wait; of pictures that span blocks, put the raw pixels aside."""
+    def finish(self) -> None:
+        """Code what is left; of pictures that span blocks, put the raw pixels aside."""
         if self._picture.spans_blocks:
             raw = np.concatenate(self._rows)
             by, bx = self._block.y0 // BLOCK, self._block.x0 // BLOCK
-            return self._job.write(part_path(self._picture, by, bx), array_bytes(raw))
-        if self._rows:
+            path = part_path(self._picture, by, bx)
+            self._done.append(self._pool.submit(self._job.write, path, array_bytes(raw)))
+        elif self._rows:
             self._flush()
+
+    def objects(self) -> Objects:
+        """Wait for all that was handed over."""
         return {path: entry for f in self._done for path, entry in f.result().items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """All that is under way of one block."""
+
+    cell: Cell
+    region: Region  # level-0 pixels
+    grid: GridChunk
+    pictures: list[PictureBlock]
+
+    def add(self, band: Band) -> None:
+        """Take the next band."""
+        self.grid.add(band)
+        for picture in self.pictures:
+            picture.add(band.strips[picture.level])
+
+    def finish(self) -> None:
+        """Hand over what is left; no band comes after it."""
+        self.grid.finish()
+        for picture in self.pictures:
+            picture.finish()
+
+    def objects(self, job: Job, work: Work) -> Objects:
+        """Wait for every piece; all objects of the block, written."""
+        objects = self.grid.write(job, work.codec)
+        for picture in self.pictures:
+            objects |= picture.objects()
+        if work.roi:
+            objects |= write_roi(job, work.slide, self.region, work.roi, work.roi_chunk)
+        return objects
 
 
 def write_roi(
@@ -138,7 +187,7 @@ def assemble(job: Job, picture: Picture) -> Objects:
                 raw = read_array(job.read(part_path(picture, by, bx)))
                 at = by * side - y, bx * side - x
                 rgb[at[0] : at[0] + raw.shape[0], at[1] : at[1] + raw.shape[1]] = raw
-            path = chunk_path(picture, y // height, x // width)
+            path = picture.chunk_path(y // height, x // width)
             objects |= write_picture(job, path, rgb, picture.form)
     return objects
 
@@ -146,11 +195,6 @@ def assemble(job: Job, picture: Picture) -> Objects:
 def write_picture(job: Job, path: str, rgb: NDArray[np.uint8], form: ImageFormat) -> Objects:
     """Code one chunk of a picture and write it."""
     return job.write(path, encode_image(rgb, form))
-
-
-def chunk_path(picture: Picture, i: int, j: int) -> str:
-    """Where a chunk of a picture stands in the store."""
-    return f"{picture.path}/c/{i}/{j}/0"
 
 
 def part_path(picture: Picture, by: int, bx: int) -> str:

@@ -2,7 +2,6 @@
 
 from wsicodec.coding.images import ImageFormat, pack_tiles
 from wsicodec.slide.passthrough import JpegTiles
-from wsicodec.store.blocks import chunk_path
 from wsicodec.store.job import Job, Objects
 from wsicodec.store.plan import Picture
 
@@ -30,5 +29,5 @@ def copy_row(job: Job, tiles: JpegTiles, picture: Picture, i: int) -> Objects:
             ]
             for ty in range(i * down, (i + 1) * down)
         ]
-        objects |= job.write(chunk_path(picture, i, j), pack_tiles(chunk))
+        objects |= job.write(picture.chunk_path(i, j), pack_tiles(chunk))
     return objects

@@ -49,6 +49,10 @@ class Picture:
         """Whether the source's own tiles are copied instead of coding pixels."""
         return self.form.tile is not None
 
+    def chunk_path(self, i: int, j: int) -> str:
+        """Where chunk (i, j) stands in the store."""
+        return f"{self.path}/c/{i}/{j}/0"
+
 
 def plan_pictures(
     shape: tuple[int, int], preset: Preset, bundle: Bundle, source_tiles: ImageFormat | None

@@ -1,25 +1,27 @@
 """The long part of an encoding: every block of the slide, resuming where a run was cut off."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from wsicodec.geometry import PATCH, Region
 from wsicodec.store.bands import Band, BandReader, ahead
-from wsicodec.store.blocks import GridChunk, PictureBlock, assemble, write_roi
+from wsicodec.store.blocks import Block, Cell, GridChunk, PictureBlock, assemble
 from wsicodec.store.job import Job, Objects
 from wsicodec.store.passthrough import copy_row
 from wsicodec.store.plan import BLOCK
+from wsicodec.store.pool import BoundedPool
 from wsicodec.store.work import Work
 
 Progress = Callable[[int, int, str], None]  # pieces done, pieces in all, what a piece is called
 READERS = 2  # threads; decoding a source leaves the interpreter to others
 READ_AHEAD = 4  # bands of at most 256 x 8192 pixels
-WRITERS = 2  # threads that code pictures
+EMBEDDERS, EMBED_AHEAD = 2, 4  # groups of patches under way, and at most held
+WRITERS, WRITE_AHEAD = 2, 8  # pictures being coded, and at most held
+CLOSE_AHEAD = 2  # blocks whose last objects are awaited while the next ones are read
 UNIT = "patches"
 
-Cell = tuple[int, int]  # a block's row and column
 Place = tuple[Cell, Region, int]  # a block, its pixels, and one of its rows of patches
 
 
@@ -43,7 +45,9 @@ def run_blocks(job: Job, work: Work, progress: Progress | None) -> Objects:
     blocks = list(Region(0, 0, *work.slide.shape).scale_down(BLOCK).cells())
     with ExitStack() as held:
         readers = held.enter_context(ThreadPoolExecutor(READERS, "wsicodec-read-slide"))
-        writers = held.enter_context(ThreadPoolExecutor(WRITERS, "wsicodec-write"))
+        writers = held.enter_context(BoundedPool(WRITERS, WRITE_AHEAD, "wsicodec-write"))
+        embedders = held.enter_context(BoundedPool(EMBEDDERS, EMBED_AHEAD, "wsicodec-group"))
+        closer = held.enter_context(ThreadPoolExecutor(1, "wsicodec-close"))
         count.add(sum(_patches(reader, b) for b in blocks if _unit(b) in units))
         places = (
             (cell, *row)
@@ -52,9 +56,10 @@ def run_blocks(job: Job, work: Work, progress: Progress | None) -> Objects:
             for row in reader.rows(*cell)
         )
         bands = ahead(readers, lambda place: reader.read(*place[1:]), places, READ_AHEAD)
-        for cell, objects in _encode(job, work, writers, bands, count):
-            job.finish_unit(_unit(cell), objects)
-            units[_unit(cell)] = objects
+        full = _collect(job, work, bands, count, embedders, writers)
+        for block, objects in ahead(closer, lambda b: b.objects(job, work), full, CLOSE_AHEAD):
+            job.finish_unit(_unit(block.cell), objects)
+            units[_unit(block.cell)] = objects
         for unit, objects in _copy(job, work, units):
             units[unit] = objects
     objects = {path: entry for unit in units.values() for path, entry in unit.items()}
@@ -64,34 +69,27 @@ def run_blocks(job: Job, work: Work, progress: Progress | None) -> Objects:
     return {path: entry for path, entry in objects.items() if not path.startswith("parts/")}
 
 
-def _encode(
+def _collect(
     job: Job,
     work: Work,
-    writers: Executor,
     bands: Iterator[tuple[Place, Band]],
     count: _Count,
-) -> Iterator[tuple[Cell, Objects]]:
-    """Turn bands, which come block by block, into the objects of each block."""
-    width = work.bundle.embedding_width
-    grid: GridChunk | None = None
-    pictures: list[tuple[int, PictureBlock]] = []
-    for (cell, block, row), band in bands:
-        if grid is None:
-            grid = GridChunk(*cell, work.embed, width)
-            pictures = [(p.level, PictureBlock(p, block, job, writers)) for p in work.drawn]
-        grid.add(band)
-        for level, picture in pictures:
-            picture.add(band.strips[level])
-        count.add(block.scale_down(PATCH).shape[1])
-        if (row + 1) * PATCH < block.y1:
-            continue
-        objects = grid.write(job, work.codec)
-        for _, picture in pictures:
-            objects |= picture.finish()
-        if work.roi:
-            objects |= write_roi(job, work.slide, block, work.roi, work.roi_chunk)
-        yield cell, objects
-        grid = None
+    embedders: BoundedPool,
+    writers: BoundedPool,
+) -> Iterator[Block]:
+    """Turn bands, which come block by block, into blocks whose last pieces are under way."""
+    current: Block | None = None
+    for (cell, place, row), band in bands:
+        if current is None:
+            grid = GridChunk(*cell, work.embed, work.bundle.embedding_width, embedders)
+            pictures = [PictureBlock(p, place, job, writers) for p in work.drawn]
+            current = Block(cell, place, grid, pictures)
+        current.add(band)
+        count.add(place.scale_down(PATCH).shape[1])
+        if (row + 1) * PATCH >= place.y1:
+            current.finish()
+            yield current
+            current = None
 
 
 def _copy(job: Job, work: Work, units: dict[str, Objects]) -> Iterator[tuple[str, Objects]]:

@@ -14,16 +14,14 @@ from wsicodec.codec.embed_zarr import Embed
 from wsicodec.config import BLANK, STORE_FORMAT, StoreInfo
 from wsicodec.geometry import Region
 from wsicodec.models.bundle import Bundle
+from wsicodec.models.networks import Embedder
 from wsicodec.presets import Preset
 from wsicodec.slide.passthrough import JpegTiles
 from wsicodec.slide.scaled import Slide
 from wsicodec.slide.tissue import TissueMap, find_tissue
-from wsicodec.store.blocks import Embedder
 from wsicodec.store.metadata import CHUNK
 from wsicodec.store.passthrough import tile_format
 from wsicodec.store.plan import Picture, describe, patch_classes, plan_pictures, snap_regions
-
-IDENTITY_SIDE = 1024  # pixels; of the overview that tells one source from another
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +89,7 @@ def identity(work: Work) -> dict[str, Any]:
         "encoder": __version__,
         "size": stat.st_size if stat else None,
         "modified_ns": stat.st_mtime_ns if stat else None,
-        "overview": hashlib.sha256(slide.overview(IDENTITY_SIDE).tobytes()).hexdigest(),
+        "overview": work.tissue.digest,
         "shape": list(slide.shape),
         "mpp": slide.mpp,
         "preset": work.preset.name,

@@ -6,9 +6,9 @@ from contextlib import ExitStack
 
 from wsicodec.errors import WsiCodecError
 from wsicodec.models.bundle import Bundle
+from wsicodec.models.networks import Embedder
 from wsicodec.presets import DEFAULT_PRESET, Preset, find_preset
 from wsicodec.slide.scaled import Slide
-from wsicodec.store.blocks import Embedder
 from wsicodec.store.finish import finish_store
 from wsicodec.store.job import Job
 from wsicodec.store.publish import Destination, Target, check_destination

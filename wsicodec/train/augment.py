@@ -22,8 +22,8 @@ class AugmentConfig:
     channel_gain: float = 0.05  # deviation of the log gain of each channel's optical density
     scale: float = 0.2  # largest log2 of the zoom
     scale_share: float = 0.3  # share of samples zoomed
-    jpeg_share: float = 0.0  # share of samples passed through JPEG
-    jpeg_quality: tuple[int, int] = (60, 95)
+    jpeg_share: float = 0.2  # share of samples passed through JPEG
+    jpeg_quality: tuple[int, int] = (40, 95)
     plain_share: float = 0.2  # share of samples whose colours stay as they are
 
 
@@ -81,8 +81,17 @@ def resize(rgb: Pixels, side: int) -> Pixels:
     return np.asarray(Image.fromarray(rgb).resize((side, side), Image.Resampling.BICUBIC))
 
 
-def jpeg_again(rgb: Pixels, quality: int) -> Pixels:
-    """Pixels after a JPEG round trip, as a scanner or a publisher may have done."""
+def draw_jpeg(rng: np.random.Generator, config: AugmentConfig) -> int | None:
+    """A JPEG quality, or None for the share that is not coded; consumes a fixed count of draws."""
+    coded = rng.random() < config.jpeg_share
+    quality = int(rng.integers(config.jpeg_quality[0], config.jpeg_quality[1] + 1))
+    return quality if coded else None
+
+
+def jpeg_again(rgb: Pixels, quality: int | None) -> Pixels:
+    """Pixels after a JPEG round trip, as a scanner or a publisher may have done; None does none."""
+    if quality is None:
+        return rgb
     buffer = io.BytesIO()
     Image.fromarray(rgb).save(buffer, "JPEG", quality=quality)
     return np.asarray(Image.open(buffer).convert("RGB"))

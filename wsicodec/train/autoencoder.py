@@ -84,6 +84,7 @@ class AutoencoderStage:
         rgb = augment.resize(self.sampler.read(window), side)
         bend = augment.draw_bend(rng, config.augment)
         rgb = rgb if bend is None else bend.apply(rgb)
+        rgb = augment.jpeg_again(rgb, augment.draw_jpeg(rng, config.augment))
         turned = augment.turn(rgb, int(rng.integers(8)))
         noise = rng.standard_normal((config.model.latent_channels, side // 8, side // 8))
         noise *= rng.uniform(0, config.loss.noise)

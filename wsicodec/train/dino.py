@@ -9,8 +9,9 @@ is balancing: Sinkhorn's iterations spread each batch evenly over the prototypes
 swung between a few prototypes and never settled; balancing does.
 
 Patches here are counted in thousands, not in hundreds of millions, so light helpers stand beside
-it: a linear read-out of the crop's own optical density, which makes stain and layout part of the
-vector, and a spread term (KoLeo, Sablayrolles et al. 2019).
+it: a linear read-out of the crop's own layout, texture and stain, which the vector should tell
+(hand-made targets teach in few samples; Wei et al. 2022), and a spread term (KoLeo, Sablayrolles
+et al. 2019).
 """
 
 import copy
@@ -24,6 +25,10 @@ from wsicodec.models.vit import VisionTransformer, VitConfig
 
 THUMBNAIL = 8  # cells a side of the optical density that is read out
 TEXTURE = 4  # cells a side of the octave energies that are read out
+OCTAVES = 3
+QUANTILES = 8  # of the whole crop's density
+CHANNELS = (0, 1)  # red, where haematoxylin absorbs, and green, where both stains do
+READOUT = (3 * THUMBNAIL**2, len(CHANNELS) * OCTAVES * (TEXTURE**2 + 1), len(CHANNELS) * QUANTILES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,7 @@ class DinoConfig:
     teacher_temperature: float = 0.04
     teacher_life: tuple[float, float] = (0.05, 2000.0)  # share of what was seen, at most patches
     distil: float = 1.0  # weight of the cross-entropy
-    density: float = 1.0  # weight of the read-out of thumbnail and texture
+    density: float = 1.0  # weight of the read-out: of layout, texture and stain alike
     spread: float = 0.1  # weight of the spread term
 
 
@@ -68,7 +73,7 @@ class Distillation(nn.Module):
         self.config = config
         self.student = VisionTransformer(vit)
         self.head = Head(vit.width, config)
-        self.readout = nn.Linear(vit.width, 3 * THUMBNAIL**2 + 2 * TEXTURE**2)
+        self.readout = nn.Linear(vit.width, sum(READOUT))
         self.teacher = copy.deepcopy(self.student).requires_grad_(requires_grad=False)
         self.teacher_head = copy.deepcopy(self.head).requires_grad_(requires_grad=False)
 
@@ -99,8 +104,8 @@ class Distillation(nn.Module):
         )
         said = (self.head(every) / config.student_temperature).log_softmax(-1)
         distil = cross_entropy(target, said)
-        density = F.smooth_l1_loss(
-            self.readout(vectors.flatten(0, 1)), readout_target(large.flatten(0, 1)), beta=0.5
+        density = readout_loss(
+            self.readout(vectors.flatten(0, 1)), readout_target(large.flatten(0, 1))
         )
         spread = spread_loss(vectors[:, 0])
         loss = config.distil * distil + config.density * density + config.spread * spread
@@ -132,22 +137,32 @@ def cross_entropy(target: Tensor, said: Tensor) -> Tensor:
     return (pairs * others).sum() / others.sum()
 
 
-def readout_target(images: Tensor) -> Tensor:
-    """What of a crop (n, 3, h, w) in [-1, 1] its vector should tell: (n, values).
+def readout_loss(said: Tensor, target: Tensor) -> Tensor:
+    """Mean over layout, texture and stain of the smooth absolute error of each."""
+    pairs = zip(said.split(READOUT, 1), target.split(READOUT, 1), strict=True)
+    return torch.stack([F.smooth_l1_loss(a, b, beta=0.5) for a, b in pairs]).mean()
 
-    Optical density of THUMBNAIL x THUMBNAIL cells, then the log energies of the two finest
-    octaves in TEXTURE x TEXTURE cells; scaled to a deviation near one.
+
+def readout_target(images: Tensor) -> Tensor:
+    """What of a crop (n, 3, h, w) in [-1, 1] its vector should tell: (n, sum(READOUT)).
+
+    Layout: the optical density of THUMBNAIL x THUMBNAIL cells. Texture: log energies of the finest
+    octaves of CHANNELS, in the whole crop and in TEXTURE x TEXTURE cells. Stain: quantiles of
+    CHANNELS over the crop. All scaled to a deviation near one.
     """
     density = -torch.log((images + 1) / 2 * (255 / 256) + 1 / 256)
     thumbnail = F.adaptive_avg_pool2d(density, THUMBNAIL)
-    grey, energies = density.mean(1, keepdim=True), []
-    for _ in range(2):
-        coarse = F.avg_pool2d(grey, 2)
-        detail = grey - F.interpolate(coarse, scale_factor=2.0, mode="nearest")
-        energies.append(F.adaptive_avg_pool2d(detail.square(), TEXTURE).add(1e-4).log() + 5)
-        grey = coarse
-    parts = [(thumbnail - 0.5) / 0.35, *energies]
-    return torch.cat([part.flatten(1) for part in parts], 1)
+    stains, energies = density[:, CHANNELS], []
+    levels = torch.linspace(0.02, 0.98, QUANTILES)
+    quantiles = stains.flatten(2).sort(-1).values[..., (levels * stains[0, 0].numel()).long()]
+    for _ in range(OCTAVES):
+        coarse = F.avg_pool2d(stains, 2)
+        detail = (stains - F.interpolate(coarse, scale_factor=2.0, mode="nearest")).square()
+        cells = (F.adaptive_avg_pool2d(detail, side) for side in (1, TEXTURE))
+        energies += [cell.add(1e-4).log().flatten(1) + 5 for cell in cells]
+        stains = coarse
+    layout, stain = (((part - 0.5) / 0.35).flatten(1) for part in (thumbnail, quantiles))
+    return torch.cat([layout, *energies, stain], 1)
 
 
 def spread_loss(vectors: Tensor) -> Tensor:

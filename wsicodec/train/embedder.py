@@ -1,6 +1,7 @@
 """Stage `embedder`: pixels of a patch to one vector, by self-distillation on crops."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from wsicodec.models.vit import VitConfig
-from wsicodec.train import augment
+from wsicodec.train import augment, checkpoint
 from wsicodec.train.augment import AugmentConfig
 from wsicodec.train.data import DataConfig, Pixels, Sampler, generator, load_pictures
 from wsicodec.train.dino import DinoConfig, Distillation
@@ -41,6 +42,7 @@ class EmbedderTraining:
     """One run of the stage."""
 
     folder: str = "runs/embedder"
+    start: str = ""  # run to begin from; what does not fit begins anew
     model: VitConfig = field(default_factory=lambda: VitConfig(192, 5, 3, train_size=256))
     dino: DinoConfig = field(default_factory=DinoConfig)
     crops: CropConfig = field(default_factory=CropConfig)
@@ -64,7 +66,16 @@ class EmbedderStage:
         self.sampler = Sampler(load_pictures(config.data), config.data, config.crops.window)
         torch.manual_seed(config.loop.seed)
         self.model = Distillation(config.model, config.dino)
-        self._start_from_pixels()
+        if config.start:
+            self._start_from_run(Path(config.start))
+        else:
+            self._start_from_pixels()
+
+    def _start_from_run(self, folder: Path) -> None:
+        tensors = checkpoint.part(checkpoint.load(folder)[0], "average.")
+        mine = self.model.state_dict()
+        fitting = {k: v for k, v in tensors.items() if k in mine and v.shape == mine[k].shape}
+        self.model.load_state_dict(mine | fitting)
 
     def _start_from_pixels(self) -> None:
         side = self.config.model.patch
@@ -98,6 +109,7 @@ class EmbedderStage:
         rgb = augment.resize(window[y : y + cut, x : x + cut], side)
         bend = augment.draw_bend(rng, self.config.augment)
         rgb = rgb if bend is None else bend.apply(rgb)
+        rgb = augment.jpeg_again(rgb, augment.draw_jpeg(rng, self.config.augment))
         blurred, radius = rng.random() < crops.blur_share, rng.uniform(0, crops.blur)
         rgb = blur(rgb, radius) if blurred else rgb
         turned = augment.turn(rgb, int(rng.integers(8)))
@@ -113,11 +125,11 @@ class EmbedderStage:
 
     def sheet(self) -> NDArray[np.uint8]:
         """Eight samples, one a column: their large crops, then what the vector tells of them."""
-        from wsicodec.train.dino import THUMBNAIL
+        from wsicodec.train.dino import READOUT, THUMBNAIL
 
         crops = np.stack([self.sample(2**40 + i)["large"] for i in range(8)])
         large = torch.from_numpy(crops[:, 0]).float().div(127.5).sub(1)
-        told = self.model.readout(self.model.student(large))[:, : 3 * THUMBNAIL**2]
+        told = self.model.readout(self.model.student(large))[:, : READOUT[0]]
         density = told.unflatten(1, (3, THUMBNAIL, THUMBNAIL)) * 0.35 + 0.5
         light = density.neg().exp().clamp(0, 1).mul(255).byte().numpy()
         side = self.config.crops.large
