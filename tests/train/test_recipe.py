@@ -87,10 +87,11 @@ def recipe(
     recipe.run("redraw", drawers | {"tables": recipe.at("codec")} | parts)
     distill = {
         "folder": recipe.at("distill"), "start": recipe.at("zoomldm"), "critic": 8,
-        "zoomldm": recipe.zoomldm(), "loop": LOOP, "rate": RATE,
+        "zoomldm": recipe.zoomldm() | {"sides": [192]}, "autoencoder": AUTOENCODER,
+        "loop": LOOP, "rate": RATE,
     }  # fmt: skip
     recipe.run("distill", distill)
-    runs = {k: recipe.at(k) for k in ("embedder", "autoencoder")}
+    runs = {"embedder": recipe.at("embedder"), "autoencoder": recipe.at("distill")}
     plan = {"folder": recipe.at("bundle"), "zoomldm": recipe.at("distill"), "steps": 1}
     recipe.run("bundle", plan | runs | {"tables": recipe.at("codec")})
     val = {"fields": 2, "side": 256, "steps": [1], "out": recipe.at("chain.csv")}
@@ -99,7 +100,7 @@ def recipe(
 
 
 def plan_runs(recipe: Recipe) -> dict[str, str]:
-    names = {"embedder": "embedder", "autoencoder": "autoencoder", "zoomldm": "distill"}
+    names = {"embedder": "embedder", "autoencoder": "distill", "zoomldm": "distill"}
     return {k: recipe.at(v) for k, v in names.items()} | {"tables": recipe.at("codec")}
 
 

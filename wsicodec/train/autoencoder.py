@@ -118,15 +118,14 @@ class AutoencoderStage:
         rows = [np.concatenate(list(part.transpose(0, 2, 3, 1)), 1) for part in (batch, ours)]
         return np.concatenate(rows, 0)
 
-
-@torch.no_grad()
-def standardise(stage: AutoencoderStage, count: int = 256) -> None:
-    """Set the model's mean and deviation so that latents of training crops are standard."""
-    crops = np.stack([stage.sample(2**41 + i)["rgb"] for i in range(count)])
-    raw = [
-        stage.model.encoder(torch.from_numpy(part).float().div(127.5).sub(1))
-        for part in np.array_split(crops, max(1, count // 16))
-    ]
-    latents = torch.cat(raw).transpose(0, 1).flatten(1)
-    stage.model.mean.copy_(latents.mean(1))
-    stage.model.std.copy_(latents.std(1))
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Set mean and deviation so that latents of training crops are standard."""
+        crops = np.stack([self.sample(2**41 + i)["rgb"] for i in range(256)])
+        raw = [
+            self.model.encoder(torch.from_numpy(part).float().div(127.5).sub(1))
+            for part in np.array_split(crops, 16)
+        ]
+        latents = torch.cat(raw).transpose(0, 1).flatten(1)
+        self.model.mean.copy_(latents.mean(1))
+        self.model.std.copy_(latents.std(1))

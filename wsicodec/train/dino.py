@@ -133,7 +133,7 @@ def cross_entropy(target: Tensor, said: Tensor) -> Tensor:
     said: (n, v, p) log-probabilities of the student, whose first g views are the teacher's
     """
     pairs = -torch.einsum("ngp,nvp->gv", target, said) / len(target)
-    others = 1 - torch.eye(*pairs.shape)
+    others = 1 - torch.eye(*pairs.shape, device=pairs.device)
     return (pairs * others).sum() / others.sum()
 
 
@@ -153,7 +153,7 @@ def readout_target(images: Tensor) -> Tensor:
     density = -torch.log((images + 1) / 2 * (255 / 256) + 1 / 256)
     thumbnail = F.adaptive_avg_pool2d(density, THUMBNAIL)
     stains, energies = density[:, CHANNELS], []
-    levels = torch.linspace(0.02, 0.98, QUANTILES)
+    levels = torch.linspace(0.02, 0.98, QUANTILES, device=images.device)
     quantiles = stains.flatten(2).sort(-1).values[..., (levels * stains[0, 0].numel()).long()]
     for _ in range(OCTAVES):
         coarse = F.avg_pool2d(stains, 2)
@@ -169,6 +169,6 @@ def spread_loss(vectors: Tensor) -> Tensor:
     """Mean negative log distance to the nearest neighbour on the sphere (KoLeo), (n, d) vectors."""
     unit = F.normalize(vectors, dim=-1)
     with torch.no_grad():
-        alike = unit @ unit.T - 2 * torch.eye(len(unit))
+        alike = unit @ unit.T - 2 * torch.eye(len(unit), device=unit.device)
         nearest = alike.argmax(1)
     return -torch.log((unit - unit[nearest]).norm(dim=-1) + 1e-4).mean()

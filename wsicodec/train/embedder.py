@@ -22,17 +22,18 @@ from wsicodec.train.loop import LoopConfig, Sample
 class CropConfig:
     """Which crops of a window are compared.
 
-    The scale range is mild and so is the stain's bend: a codec wants layout and stain back, so a
-    vector may not be taught to ignore them as it would be for classification.
+    Crops of one window lie side by side as often as they overlap, so that tissue is like its
+    neighbours; and they share one bend of the stain, as a codec wants the stain back: a vector may
+    not be taught to ignore it as it would be for classification.
     """
 
-    window: int = 224  # pixels a side of what crops are taken from
+    window: int = 384  # pixels a side of what crops are taken from
     large: int = 128  # pixels a side after resampling
     small: int = 64
     large_count: int = 2
     small_count: int = 4
-    large_area: tuple[float, float] = (0.33, 1.0)  # share of the window
-    small_area: tuple[float, float] = (0.08, 0.3)
+    large_area: tuple[float, float] = (0.11, 0.44)  # share of the window
+    small_area: tuple[float, float] = (0.03, 0.11)
     blur_share: float = 0.2  # of crops blurred
     blur: float = 1.0  # largest radius, pixels
 
@@ -90,10 +91,10 @@ class EmbedderStage:
         crops = self.config.crops
         rng = generator(self.config.loop.seed, index & (2**63 - 1))
         window = self.sampler.read(self.sampler.draw(rng, crops.window))
-        large = [self._crop(rng, window, crops.large_area, crops.large)]
-        large += [
-            self._crop(rng, window, crops.large_area, crops.large)
-            for _ in range(crops.large_count - 1)
+        bend = augment.draw_bend(rng, self.config.augment)
+        window = window if bend is None else bend.apply(window)
+        large = [
+            self._crop(rng, window, crops.large_area, crops.large) for _ in range(crops.large_count)
         ]
         small = [
             self._crop(rng, window, crops.small_area, crops.small) for _ in range(crops.small_count)
@@ -107,8 +108,6 @@ class EmbedderStage:
         cut = round(crops.window * float(np.sqrt(rng.uniform(*area))))
         y, x = rng.integers(0, crops.window - cut + 1, 2)
         rgb = augment.resize(window[y : y + cut, x : x + cut], side)
-        bend = augment.draw_bend(rng, self.config.augment)
-        rgb = rgb if bend is None else bend.apply(rgb)
         rgb = augment.jpeg_again(rgb, augment.draw_jpeg(rng, self.config.augment))
         blurred, radius = rng.random() < crops.blur_share, rng.uniform(0, crops.blur)
         rgb = blur(rgb, radius) if blurred else rgb

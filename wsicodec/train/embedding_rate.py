@@ -1,9 +1,9 @@
 """What embeddings cost and what is left of them: bytes per vector against cosine and retrieval."""
 
 import dataclasses
-import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from wsicodec.train.embedder_eval import (
     write_rows,
 )
 from wsicodec.train.export import round_weights
+from wsicodec.train.product_quantizer import ProductQuantizer
 
 Grid = NDArray[np.float32]
 Rows = NDArray[np.intp]
@@ -40,6 +41,7 @@ class RateSweep:
     data: DataConfig = field(default_factory=DataConfig)
     most_per_source: int = 600  # vectors; serial sections of one tumour must not set the tables
     rates: tuple[float, ...] = (16.0, 24.0, 32.0, 48.0, 64.0)  # bytes per vector aimed at
+    prefixes: tuple[int, ...] = (8, 16, 24, 32, 48)  # bytes of a product quantiser's codes
     table: str = "embedding_rate.csv"
 
 
@@ -105,19 +107,39 @@ def through_codec(split: EmbeddedSet, tables: EmbeddingTables) -> tuple[float, G
     return total / len(decoded), decoded
 
 
-def rate_row(fit: EmbeddedSet, test: EmbeddedSet, tables: EmbeddingTables) -> dict[str, Any]:
-    """Rate, distortion and usefulness of held-out vectors after coding."""
-    rate, ours = through_codec(test, tables)
+def usefulness(fit: EmbeddedSet, test: EmbeddedSet, ours: Grid) -> dict[str, Any]:
+    """Distortion and usefulness of held-out vectors that came back as `ours` (n, d)."""
     true = test.vectors
     error = np.square(ours - true).sum() / np.square(true - true.mean(0)).sum()
-    figures = judge(fit.patches, test.patches, fit.vectors, ours)
     return {
+        "cosine": round(float((unit(ours) * unit(true)).sum(1).mean()), 4),
+        "relative_mse": round(float(error), 4),
+        **{k: round(v, 4) for k, v in judge(fit.patches, test.patches, fit.vectors, ours).items()},
+    }
+
+
+def rate_row(fit: EmbeddedSet, test: EmbeddedSet, tables: EmbeddingTables) -> dict[str, Any]:
+    """Rate and usefulness of held-out vectors after the store's own coding."""
+    rate, ours = through_codec(test, tables)
+    return {
+        "coder": "transform and range coder",
         "bytes_per_vector": round(rate, 2),
         "components": tables.components,
         "step": round(tables.step, 5),
-        "cosine": round(float((unit(ours) * unit(true)).sum(1).mean()), 4),
-        "relative_mse": round(float(error), 4),
-        **{name: round(value, 4) for name, value in figures.items()},
+        **usefulness(fit, test, ours),
+    }
+
+
+def product_row(
+    fit: EmbeddedSet, test: EmbeddedSet, quantizer: ProductQuantizer, prefix: int
+) -> dict[str, Any]:
+    """The same for the first bytes of a product quantiser's codes, which need no header."""
+    return {
+        "coder": "product quantiser",
+        "bytes_per_vector": float(prefix),
+        "components": sum(book.shape[1] for book in quantizer.books[:prefix]),
+        "step": "",
+        **usefulness(fit, test, quantizer.through(test.vectors, prefix)),
     }
 
 
@@ -131,16 +153,14 @@ def sweep(config: RateSweep) -> list[dict[str, Any]]:
     np.save(folder / "train_vectors.npy", fit.vectors)
     np.save(folder / "val_vectors.npy", test.vectors)
     grids = fit.capped_grids(config.most_per_source)
-    rows = []
-    for rate in config.rates:
-        started = time.monotonic()
-        row = rate_row(fit, test, fit_tables(grids, target_bytes=rate))
-        shown = {
-            "target_bytes": rate,
-            **row,
-            "vectors_fit": sum(int(g.any(2).sum()) for g in grids),
-        }
-        shown |= {"vectors_judged": len(test.vectors), "patches_seen": facts["seen"]}
-        rows.append(shown | {"seconds": round(time.monotonic() - started, 1)} | machine())
+    vectors = np.concatenate([grid[grid.any(2)] for grid in grids])
+    quantizer = ProductQuantizer.fit(vectors, max(config.prefixes))
+    todo = [
+        partial(rate_row, fit, test, fit_tables(grids, target_bytes=rate)) for rate in config.rates
+    ]
+    todo += [partial(product_row, fit, test, quantizer, prefix) for prefix in config.prefixes]
+    common = {"vectors_fit": len(vectors), "vectors_judged": len(test.vectors)}
+    common |= {"patches_seen": facts["seen"]} | machine()
+    rows = [row() | common for row in todo]
     write_rows(Path(config.table), rows)
     return rows

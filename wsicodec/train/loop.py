@@ -3,7 +3,8 @@
 import csv
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -64,7 +65,16 @@ class Paced(Protocol):
         """Parts of the model and what multiplies their learning rate."""
 
 
-def _groups(stage: Stage) -> list[dict[str, Any]]:
+@runtime_checkable
+class Finished(Protocol):
+    """A stage whose averaged weights want a last touch when the run is over."""
+
+    def finish(self) -> None:
+        """Complete the model, which holds the average; may be called again."""
+
+
+def parameter_groups(stage: Stage) -> list[dict[str, Any]]:
+    """What an optimizer is given: parameters, and what multiplies their learning rate."""
     parts = stage.paces() if isinstance(stage, Paced) else [(stage.model, 1.0)]
     return [
         {"params": [p for p in part.parameters() if p.requires_grad], "pace": pace}
@@ -87,7 +97,10 @@ class Run:
         self.stage, self.loop, self.learning, self.folder = stage, loop, learning, folder
         self.config = config
         self.optimizer = torch.optim.AdamW(
-            _groups(stage), lr=learning.peak, betas=loop.betas, weight_decay=loop.weight_decay
+            parameter_groups(stage),
+            lr=learning.peak,
+            betas=loop.betas,
+            weight_decay=loop.weight_decay,
         )
         self.average = Average(stage.model, loop.average)
         self.seen = 0
@@ -105,7 +118,7 @@ class Run:
 
     def save(self) -> None:
         """Write the checkpoint; ranks are equal, so the first one does it."""
-        if _rank()[0] != 0:
+        if rank_of_process()[0] != 0:
             return
         tensors = {f"model.{k}": v for k, v in self.stage.model.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.weights.items()}
@@ -118,7 +131,7 @@ class Run:
         lr = rate(self.learning, self.seen)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["pace"]
-        rank, ranks = _rank()
+        rank, ranks = rank_of_process()
         numbers = range(self.seen + rank, self.seen + self.loop.batch, ranks)
         parts = [numbers[i :: self.loop.accumulate] for i in range(self.loop.accumulate)]
         logs: dict[str, float] = {}
@@ -157,12 +170,31 @@ class Run:
                 drawn = now
             if _agree(now - started > self.loop.stop_seconds):
                 break
+        if self.seen >= self.learning.total:
+            self._finish()
         self.save()
         self.draw()
 
+    def _finish(self) -> None:
+        if isinstance(self.stage, Finished):
+            with self._averaged():
+                self.stage.finish()
+                self.average.load(self.stage.model.state_dict())
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The model holds the averaged weights meanwhile."""
+        model = self.stage.model
+        training = {k: v.clone() for k, v in model.state_dict().items()}
+        model.load_state_dict(self.average.weights)
+        try:
+            yield
+        finally:
+            model.load_state_dict(training)
+
     def log(self, values: dict[str, float]) -> None:
         """Append a row to the run's CSV."""
-        if _rank()[0] != 0:
+        if rank_of_process()[0] != 0:
             return
         row = {"seen": self.seen, "seconds": round(self.seconds, 1)}
         row |= {k: float(f"{v:.5g}") for k, v in values.items()}
@@ -177,14 +209,10 @@ class Run:
 
     def draw(self) -> None:
         """Write the stage's sheet, drawn with the averaged weights."""
-        if _rank()[0] != 0:
+        if rank_of_process()[0] != 0:
             return
-        model = self.stage.model
-        training = {k: v.clone() for k, v in model.state_dict().items()}
-        model.load_state_dict(self.average.weights)
-        with torch.no_grad():
+        with self._averaged(), torch.no_grad():
             sheet = self.stage.sheet()
-        model.load_state_dict(training)
         if sheet is not None:
             Image.fromarray(sheet).save(self.folder / "sheet.png")
 
@@ -194,7 +222,7 @@ def _columns(path: Path) -> list[str]:
         return lines.readline().strip().split(",")
 
 
-def _rank() -> tuple[int, int]:
+def rank_of_process() -> tuple[int, int]:
     """This process's rank and the number of processes."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
@@ -203,7 +231,7 @@ def _rank() -> tuple[int, int]:
 
 def _agree(stop: bool) -> bool:
     """Whether the first rank says so: clocks differ, and all ranks must leave the same step."""
-    if _rank()[1] == 1:
+    if rank_of_process()[1] == 1:
         return stop
     said = torch.tensor(float(stop))
     torch.distributed.broadcast(said, 0)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from wsicodec.models.blocks import channels_last
 from wsicodec.train.bundle import load_autoencoder, load_embedder
 from wsicodec.train.data import DataConfig, Picture, Pixels, load_pictures
+from wsicodec.train.loop import rank_of_process
 from wsicodec.train.variants import (
     Embed,
     VariantConfig,
@@ -34,7 +35,10 @@ class Preparation:
 
 
 def prepare(config: Preparation) -> None:
-    """Make what is missing, variant by variant, so that training may start on the first."""
+    """Make what is missing, variant by variant, so that training may start on the first.
+
+    Under torchrun every process makes variants of its own.
+    """
     pictures = load_pictures(config.data)
     model = None
     if config.autoencoder:
@@ -42,7 +46,8 @@ def prepare(config: Preparation) -> None:
     embed = None
     if config.embedder:
         embed = patch_embedder(Path(config.embedder), config.embedder_prefix)
-    for number, chosen in enumerate(assign(pictures, config.variants)):
+    rank, ranks = rank_of_process()
+    for number, chosen in list(enumerate(assign(pictures, config.variants)))[rank::ranks]:
         for index in chosen:
             picture, draw = pictures[index], number * SEED_STRIDE + index
             folder = variant_folder(config.variants, number, picture)
@@ -54,7 +59,8 @@ def prepare(config: Preparation) -> None:
 
 def _lacks_grid(folder: Path, picture: Picture) -> bool:
     # An overview's pixels are coarser than any patch an embedder was trained on.
-    return picture.kind != "overview" and not (folder / "grid.npy").exists()
+    made = (folder / "done.json").exists()
+    return made and picture.kind != "overview" and not (folder / "grid.npy").exists()
 
 
 def patch_embedder(folder: Path, prefix: str) -> Embed:

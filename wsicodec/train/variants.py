@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wsicodec.coding.images import ImageFormat, decode_image, encode_image
 from wsicodec.geometry import LEVELS, PATCH
 from wsicodec.models.autoencoder import FACTOR, PixelShuffleAutoencoder
 from wsicodec.resample import box_reduce
@@ -53,7 +52,7 @@ class Variant:
     kind: str
     mag_index: int
     latents: list[NDArray[np.float16]] = field(repr=False)  # (h / 8, w / 8, c)
-    levels: list[Pixels | None] = field(repr=False)  # None for level 0, which no child has above
+    levels: list[Pixels] = field(repr=False)  # one more than there are latents
     coded: Pixels | None = field(repr=False)  # level ANCHOR after its codec
     tissue: Floats = field(repr=False)
     drawn: Pixels | None = field(default=None, repr=False)  # level ANCHOR - 1 as once drawn
@@ -68,10 +67,8 @@ class Variant:
         return share_of(self.tissue, level, y, x, side)
 
     def crop(self, level: int, y: int, x: int, side: int) -> Pixels:
-        """A square of pixels (side, side, 3) of a level above 0; edges repeat."""
-        pixels = self.levels[level]
-        assert pixels is not None
-        return cut(pixels, y, x, side)
+        """A square of pixels (side, side, 3) of a level; edges repeat."""
+        return cut(self.levels[level], y, x, side)
 
     def embeddings(self) -> tuple[Floats, NDArray[np.bool_]] | None:
         """Raw grid (gh, gw, d) and which cells are valid, once they have been computed."""
@@ -165,8 +162,19 @@ def finest(picture: Picture, index: int, config: VariantConfig) -> tuple[Pixels,
     return bend_blocks(turned, tissue, bend), tissue
 
 
+def blemished(rgb: Pixels, index: int, config: VariantConfig) -> Pixels:
+    """Level 0 of a variant as a poorer file of it would be: what is stored is made from this one.
+
+    The networks that draw are asked for the better one all the same.
+    """
+    rng = generator(config.seed + 2, index)
+    return augment.jpeg_again(rgb, augment.draw_jpeg(rng, config.augment))
+
+
 def code_anchor(rgb: Pixels, quality: int) -> Pixels:
     """The anchor as a reader gets it."""
+    from wsicodec.coding.images import ImageFormat, decode_image, encode_image
+
     form = ImageFormat("avif", quality)
     return decode_image(encode_image(rgb, form), form, (rgb.shape[0], rgb.shape[1]))
 
@@ -182,6 +190,8 @@ def make_latents(
     level, tissue = finest(picture, index, config)
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "tissue.npy", tissue)
+    np.save(folder / "rgb_0.npy", level)
+    seen = box_reduce(blemished(level, index, config), 1 << ANCHOR)
     for k in range(LEVELS):
         h, w = (n // CELL * CELL for n in level.shape[:2])
         if min(h, w) < 128:
@@ -193,7 +203,7 @@ def make_latents(
         np.save(folder / f"rgb_{k + 1}.npy", level)
         if k + 1 == ANCHOR:
             draw = generator(config.seed + 1, index).integers(len(config.qualities))
-            np.save(folder / "coded.npy", code_anchor(level, config.qualities[int(draw)]))
+            np.save(folder / "coded.npy", code_anchor(seen, config.qualities[int(draw)]))
     (folder / "done.json").write_text(json.dumps({"index": index}))
 
 
@@ -202,7 +212,7 @@ def make_embeddings(
 ) -> None:
     """Write the embedding grid of one variant of a picture, whose latents exist."""
     level, tissue = finest(picture, index, config)
-    grid, valid = embed_grid(level, tissue, embed)
+    grid, valid = embed_grid(blemished(level, index, config), tissue, embed)
     np.save(folder / "valid.npy", valid)
     np.save(folder / "grid.npy", grid)
 
@@ -259,7 +269,7 @@ def _open(folder: Path, picture: Picture) -> Variant:
         for k in range(LEVELS)
         if (folder / f"latent_{k}.npy").exists()
     ]
-    levels = [maybe(f"rgb_{k}.npy") for k in range(len(latents) + 1)]
+    levels = [np.load(folder / f"rgb_{k}.npy", mmap_mode="r") for k in range(len(latents) + 1)]
     tissue = np.load(folder / "tissue.npy")
     return Variant(
         folder,

@@ -15,7 +15,7 @@ from wsicodec.models.autoencoder import FACTOR
 from wsicodec.models.blocks import channels_last
 from wsicodec.models.zoomldm import ZoomLDM, ZoomLDMConfig
 from wsicodec.train import checkpoint
-from wsicodec.train.bundle import load_autoencoder, load_tables
+from wsicodec.train.bundle import load_autoencoder, load_tables, load_zoomldm
 from wsicodec.train.data import DataConfig, Sampler, Window, generator, load_pictures
 from wsicodec.train.guess import fit_guess
 from wsicodec.train.learning_rate import RateConfig
@@ -41,6 +41,7 @@ class ZoomTraining:
     """One run of the stage."""
 
     folder: str = "runs/zoomldm"
+    start: str = ""  # run whose averaged denoiser is the start
     autoencoder: str = "runs/autoencoder"
     tables: str = "runs/codec"  # empty: no embeddings yet
     sides: tuple[int, ...] = (256, 192, 256, 320)  # pixels of a window, batch after batch
@@ -79,9 +80,12 @@ def decoded_grid(variant: Variant, tables: EmbeddingTables, scale: float) -> Gri
 class ZoomStage:
     """Samples, loss and sheet of the stage."""
 
-    def __init__(self, config: ZoomTraining, fresh: bool = True) -> None:
-        """`fresh` fits the denoiser's linear start unless the run folder has a checkpoint."""
-        self.config = config
+    def __init__(self, config: ZoomTraining, fresh: bool = True, pixels: bool = False) -> None:
+        """`fresh` sets the denoiser's start unless the run folder has a checkpoint.
+
+        pixels: whether samples carry the real pixels as well, `rgb` (3, side, side) uint8.
+        """
+        self.config, self.pixels = config, pixels
         self.variants = load_variants(load_pictures(config.data), config.variants)
         self.samplers = {s: Sampler(self.variants, config.data, s) for s in set(config.sides)}
         self.autoencoder = channels_last(load_autoencoder(Path(config.autoencoder))[0])
@@ -94,6 +98,8 @@ class ZoomStage:
         torch.manual_seed(config.loop.seed)
         self.model = channels_last(ZoomLDM(config.model))
         if fresh and not (Path(config.folder) / checkpoint.NAME).exists():
+            if config.start:
+                self.model.load_state_dict(load_zoomldm(Path(config.start))[0].state_dict())
             fit_guess(self.model, [self.sample(-1 - 16 * i) for i in range(256)])
 
     def sample(self, index: int) -> Sample:
@@ -114,7 +120,12 @@ class ZoomStage:
         t = 1.0 if rng.random() < config.flow.pure else rng.uniform(config.flow.earliest, 1)
         dt = min(t, float(rng.choice([1.0, 0.5, 0.25, 0.125])))
         dropped = rng.random() < config.flow.drop
-        return {
+        rgb = {}
+        if self.pixels:
+            rgb["rgb"] = np.array(
+                variant.crop(window.level, window.y, window.x, side).transpose(2, 0, 1)
+            )
+        return rgb | {
             "latent": np.ascontiguousarray(latent.transpose(2, 0, 1)).astype(np.float32),
             "noise": rng.standard_normal((latent.shape[2], cells, cells), np.float32),
             "t": np.array(t, np.float32),
