@@ -24,15 +24,18 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": BASE | {"resample"},
     "models": BASE | {"coding", "ops", "resample"},
     "diffusion": BASE | {"ops", "resample"},
+    "zoomldm": BASE | {"diffusion", "models"},
+    "importing": BASE | {"__init__", "diffusion", "models"},
     "codec": BASE | {"coding", "diffusion", "models", "resample"},
     "store": BASE | {"__init__", "codec", "coding", "models", "presets", "resample", "slide"},
     "train": BASE
     | {"coding", "diffusion", "metrics", "models", "ops", "presets", "resample", "slide"},
-    "api": BASE | {"codec", "models", "presets", "slide", "store"},
+    "api": BASE | {"codec", "importing", "models", "presets", "slide", "store", "zoomldm"},
     "progress": set(),
     "stranger": set(),
     "demo": {"api", "errors", "geometry", "resample", "slide", "store"},
-    "cli": {"__init__", "api", "demo", "errors", "progress"},
+    "cli": {"__init__", "api", "cli_model", "demo", "errors", "progress"},
+    "cli_model": {"api"},
     "wsicodec_kernels": set(),
 }
 
@@ -40,11 +43,20 @@ ALLOWED: dict[str, set[str]] = {
 ONLY_IN: dict[str, set[str]] = {
     "constriction": {"coding"},
     "blosc2": {"coding"},
-    "onnxruntime": {"models", "train"},
+    "h5py": {"store.features"},
+    "onnxruntime": {"metrics", "models", "train"},
     "openslide": {"slide.openslide_reader"},
     "rich": {"progress"},
     "tifffile": {"slide", "store"},
-    "torch": {"diffusion", "metrics", "models", "ops", "train", "wsicodec_kernels"},
+    "torch": {
+        "diffusion",
+        "metrics",
+        "models",
+        "ops",
+        "train",
+        "wsicodec_kernels",
+        "zoomldm",
+    },
     "triton": {"wsicodec_kernels"},
     "zarr": {"api", "codec", "store", "stranger"},
 }

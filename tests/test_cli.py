@@ -47,7 +47,7 @@ def replace(monkeypatch: pytest.MonkeyPatch, name: str, result: object) -> Recor
 def test_encode_hands_everything_to_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
     encode = replace(monkeypatch, "encode", Outcome())
     words = "encode a.svs b.zarr --preset detail --mpp 0.25 --bundle small --backend onnx"
-    more = "--roi 0,256,512,768 --roi 1,2,3,4 --overwrite --quiet"
+    more = "--roi 0,256,512,768 --roi 1,2,3,4 --features a.h5 --overwrite --quiet"
     assert cli.main([*words.split(), *more.split()]) == 0
     assert encode.arguments == ("a.svs", "b.zarr")
     assert encode.options == {
@@ -58,6 +58,7 @@ def test_encode_hands_everything_to_the_api(monkeypatch: pytest.MonkeyPatch) -> 
         "overwrite": True,
         "backend": "onnx",
         "progress": None,
+        "features": "a.h5",
     }
 
 
@@ -189,7 +190,9 @@ def test_python_m_wsicodec_runs_and_knows_its_version() -> None:
     assert done.stdout == f"wsicodec {__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["encode", "decode", "info", "check", "demo"])
+@pytest.mark.parametrize(
+    "command", ["encode", "decode", "export-features", "info", "check", "model", "demo"]
+)
 def test_help_explains_every_option(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as leaving:
         cli.main([command, "--help"])

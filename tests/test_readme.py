@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.checks import run_fresh
-from wsicodec import cli
+from wsicodec import cli, cli_model
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -34,7 +34,9 @@ def test_the_commands_have_the_options_they_are_shown_with(
     command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     called: list[object] = []
-    monkeypatch.setattr(cli, f"_{command.split()[1]}", called.append)
+    group, *rest = command.split()[1:]
+    where, name = (cli_model, rest[0]) if group == "model" else (cli, group)
+    monkeypatch.setattr(where, f"_{name.replace('-', '_')}", called.append)
     cli.main(command.split()[1:])
     assert len(called) == 1
 

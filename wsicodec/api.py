@@ -29,6 +29,7 @@ def encode(  # noqa: PLR0913, all but two by keyword
     overwrite: bool = False,
     backend: str = "auto",
     progress: Progress | None = None,
+    features: str | Path | None = None,
 ) -> EncodeReport:
     """Store a slide as a zarr pyramid of embeddings.
 
@@ -42,6 +43,9 @@ def encode(  # noqa: PLR0913, all but two by keyword
         overwrite: replace what stands at `dst`, once the new store is whole.
         backend: runtime of the embedder: "auto", "onnx" or "torch".
         progress: called as patches are finished.
+        features: HDF5 file with `features` and `coords` of this slide, as CLAM and TRIDENT write
+            them and `export_features` does, made by the bundle's own embedder on patches side by
+            side from the slide's corner; only patches that it lacks are embedded.
 
     Returns:
         Sizes, rates and times.
@@ -67,6 +71,7 @@ def encode(  # noqa: PLR0913, all but two by keyword
             roi=tuple(roi or ()),
             overwrite=overwrite,
             progress=progress,
+            features=features,
         )
 
 
@@ -118,6 +123,19 @@ def open(  # noqa: A001, the name that users expect
     return open_store(store, DrawOptions(steps, backend, allow_generated))
 
 
+def export_features(store: str | Path | Store, dst: str | Path, *, overwrite: bool = False) -> Path:
+    """Write a store's embeddings as an HDF5 file that CLAM, TRIDENT and their readers take.
+
+    Args:
+        store: anything that `open` takes.
+        dst: the file to write, ending in .h5 or .hdf5.
+        overwrite: replace an existing file, once the new one is whole.
+    """
+    from wsicodec.store.features import export_features as export
+
+    return export(open(store), Path(dst), overwrite=overwrite)
+
+
 def info(store: str | Path | Store) -> dict[str, Any]:
     """What a slide says of itself: format, sizes, resolution, preset, bundle, rates."""
     from wsicodec.store.describe import describe
@@ -130,3 +148,86 @@ def check(store: str | Path | Store) -> CheckReport:
     from wsicodec.store.check import check_store
 
     return check_store(store)
+
+
+def import_model(
+    source: str | Path,
+    folder: str | Path | None = None,
+    *,
+    name: str | None = None,
+    any_size: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Turn a published checkpoint into a bundle; nothing in a pickled file is ever run.
+
+    Args:
+        source: a .safetensors, .pth, .pt, .ckpt or .bin file, or a folder with just one of them.
+        folder: where the bundle's own folder is put; None for the working directory.
+        name: of the bundle; None takes the kind of checkpoint, such as "hipt-vit256".
+        any_size: also take the published designs in other sizes.
+        overwrite: replace a bundle that stands there.
+
+    Returns:
+        What the bundle is.
+
+    Raises:
+        BundleError: the file is unknown, damaged or not to be trusted; or PyTorch is missing.
+    """
+    from importlib.util import find_spec
+
+    from wsicodec.errors import BundleError
+
+    if not find_spec("torch"):
+        raise BundleError("importing a model needs PyTorch; install wsicodec[torch]")
+    from wsicodec.importing.checkpoint import import_checkpoint
+    from wsicodec.importing.inventory import description
+
+    return description(
+        import_checkpoint(source, folder, name=name, any_size=any_size, overwrite=overwrite)
+    )
+
+
+def list_models() -> list[dict[str, Any]]:
+    """The bundles at hand: the embedded ones, and those below WSICODEC_BUNDLES."""
+    from wsicodec.importing.inventory import bundle_folders, summary
+    from wsicodec.models.bundle import Bundle
+
+    return [summary(Bundle(folder)) for folder in bundle_folders()]
+
+
+def show_model(name: str | Path) -> dict[str, Any]:
+    """What a bundle, by name or folder, says of itself."""
+    from wsicodec.importing.inventory import description, named_bundle
+
+    return description(named_bundle(name))
+
+
+def verify_model(name: str | Path) -> list[str]:
+    """What is wrong with a bundle's parts: digests, tensors and their shapes; empty if nothing."""
+    from wsicodec.importing.inventory import findings, named_bundle
+
+    return findings(named_bundle(name))
+
+
+def write_probes(name: str | Path, dst: str | Path) -> Path:
+    """Write the inputs on which a bundle's networks are compared with a reference run's.
+
+    See `wsicodec.zoomldm.parity` for what to do with them.
+    """
+    from wsicodec.importing.inventory import named_bundle
+    from wsicodec.zoomldm import parity
+
+    return parity.write_probes(named_bundle(name), dst)
+
+
+def compare_model(name: str | Path, outputs: str | Path) -> dict[str, Any]:
+    """Compare a bundle's networks with a reference run's outputs on the probes.
+
+    Returns:
+        "ok", and under "errors" the relative root mean square error of every output.
+    """
+    from wsicodec.importing.inventory import named_bundle
+    from wsicodec.zoomldm import parity
+
+    errors = parity.compare(named_bundle(name), outputs)
+    return {"ok": all(e <= parity.TOLERANCE for e in errors.values()), "errors": errors}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from wsicodec import __version__, api
+from wsicodec.cli_model import add_model_commands
 from wsicodec.errors import WsiCodecError
 
 FOUND, BAD, INTERRUPTED = 1, 2, 130  # exit status
@@ -53,6 +54,7 @@ def _encode(arguments: argparse.Namespace) -> int:
             overwrite=arguments.overwrite,
             backend=arguments.backend,
             progress=progress,
+            features=arguments.features,
         )
     _show(dataclasses.asdict(report), as_json=arguments.json)
     return 0
@@ -71,6 +73,12 @@ def _decode(arguments: argparse.Namespace) -> int:
             overwrite=arguments.overwrite,
             progress=progress,
         )
+    _show({"written": str(written), "bytes": written.stat().st_size}, as_json=arguments.json)
+    return 0
+
+
+def _export_features(arguments: argparse.Namespace) -> int:
+    written = api.export_features(arguments.store, arguments.out, overwrite=arguments.overwrite)
     _show({"written": str(written), "bytes": written.stat().st_size}, as_json=arguments.json)
     return 0
 
@@ -164,6 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_coding(encode)
     _add(encode, "--roi", type=_roi, action="append", metavar="Y0,X0,Y1,X1")
     _add(encode, "--bundle", metavar="NAME")
+    _add(encode, "--features", metavar="FILE.h5")
     _add(encode, "--backend", default="auto")
     _add(encode, "--overwrite", "--json", "--quiet", action="store_true")
 
@@ -175,11 +184,20 @@ def _parser() -> argparse.ArgumentParser:
     _add(decode, "--backend", default="auto")
     _add(decode, "--overwrite", "--json", "--quiet", action="store_true")
 
+    features = command("export-features", help="a store's embeddings into an HDF5 file")
+    features.set_defaults(command=_export_features)
+    features.add_argument("store", metavar="STORE")
+    features.add_argument("out", metavar="OUT.h5")
+    _add(features, "--overwrite", "--json", action="store_true")
+
     for name, run in (("info", _info), ("check", _check)):
         reader = command(name, help=_HELP[name])
         reader.set_defaults(command=run)
         reader.add_argument("store", metavar="STORE")
         _add(reader, "--json", action="store_true")
+
+    model = command("model", help="import, list, show and verify model bundles")
+    add_model_commands(model, _show)
 
     demo = command("demo", help="encode a slide, reopen it, draw both side by side")
     demo.set_defaults(command=_demo)
@@ -193,6 +211,7 @@ def _parser() -> argparse.ArgumentParser:
 _HELP = {
     "--backend": "onnx, torch, or auto (default)",
     "--bundle": "model bundle, by name or folder",
+    "--features": "ready embeddings, HDF5 with features and coords",
     "--json": "print JSON",
     "--level": "finest level to write (default 0)",
     "--mpp": "micrometres per pixel of the slide's finest level",

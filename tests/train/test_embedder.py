@@ -180,10 +180,14 @@ def test_run_is_compared_and_its_rates_are_measured(drawn: DataConfig, tmp_path:
     assert [row["embedder"] for row in rows] == ["mean colour", "untrained", "run"]
     with table.open(encoding="utf-8") as lines:
         assert len(list(csv.DictReader(lines))) == 6
-    low, high = sweep(
-        RateSweep(str(folder), data=drawn, rates=(4.0, 12.0), table=str(tmp_path / "rates.csv"))
+    rates, prefixes = (4.0, 12.0), (2, 6, 48)
+    to = str(tmp_path / "rates.csv")
+    low, high, short, long = sweep(
+        RateSweep(str(folder), data=drawn, rates=rates, prefixes=prefixes, table=to)
     )
     assert 1 > low["relative_mse"] > high["relative_mse"]
+    assert 1 > short["relative_mse"] > long["relative_mse"]
+    assert (short["bytes_per_vector"], long["bytes_per_vector"]) == (2, 6)
     assert low["bytes_per_vector"] < high["bytes_per_vector"]
     assert np.load(folder / "train_vectors.npy").shape == (18, 24)
 

@@ -15,7 +15,7 @@ def vectors(count: int, seed: int = 0) -> np.ndarray:
     strengths = np.geomspace(8, 0.1, 24)
     turn = np.linalg.qr(rng.standard_normal((24, 24)))[0]
     points = np.random.default_rng(seed + 1).standard_normal((count, 24)) * strengths
-    return (points @ turn + 3).astype(np.float32)
+    return np.asarray(points @ turn + 3, np.float32)
 
 
 def test_longer_prefixes_come_closer() -> None:

@@ -11,6 +11,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from wsicodec.diffusion.trained_steps import alpha_bars, square_root_linear
+
 
 class Schedule(Protocol):
     """A noise law and the times at which a sampler looks."""
@@ -71,8 +73,7 @@ class LatentDiffusionSchedule:
 
 @cache
 def _alpha_bars(length: int) -> NDArray[np.float64]:
-    betas = np.linspace(0.0015**0.5, 0.0195**0.5, length) ** 2
-    return np.asarray(np.cumprod(1.0 - betas), np.float64)
+    return alpha_bars(square_root_linear(length))
 
 
 def time_of_equal_noise(schedule: Schedule, other: Schedule, t: float) -> float:

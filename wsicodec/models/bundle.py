@@ -29,6 +29,13 @@ DEFAULT_BUNDLE = "small"
 EMBEDDED = Path(__file__).parent.parent / "bundles"
 SEARCH_VARIABLE = "WSICODEC_BUNDLES"  # folders that hold further bundles, as in PATH
 
+# Made of published checkpoints; the last is only a start for training.
+PUBLISHED_FAMILIES = ("hipt-cnn", "uni-vit", "latent-diffusion")
+_NEEDED = {
+    "encode": ("embedder", "codec"),
+    "decode": ("summarizer", "unet", "autoencoder", "codec"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class AnchorPlan:
@@ -63,6 +70,11 @@ class Bundle:
         return str(self.config["name"])
 
     @property
+    def family(self) -> str:
+        """The design of its networks."""
+        return str(self.config.get("family", DEFAULT_BUNDLE))
+
+    @property
     def embedding_width(self) -> int:
         """Values per embedding."""
         return int(self.config["embedder"]["width"])
@@ -87,11 +99,28 @@ class Bundle:
         plan = self.config["anchors"].get(preset)
         return AnchorPlan(**plan) if plan else None
 
+    def lacks(self, task: str) -> str:
+        """Why this bundle cannot "encode" or "decode" a slide; empty if it can."""
+        if self.family not in PUBLISHED_FAMILIES:
+            return ""
+        parts = [f"{part}.safetensors" for part in _NEEDED[task]]
+        if missing := [part for part in parts if part not in self.config["files"]]:
+            return f"it has no {', '.join(missing)}"
+        if task == "decode":
+            return "this version does not draw a store's levels with the published networks"
+        return ""
+
+    def require(self, task: str) -> None:
+        """Raise BundleError unless this bundle can "encode" or "decode" a slide."""
+        if reason := self.lacks(task):
+            raise BundleError(
+                f"expected a bundle that can {task} a slide, but {self.name} of family "
+                f"{self.family} cannot: {reason}; take another one, such as {DEFAULT_BUNDLE!r}"
+            )
+
     def read(self, part: str) -> bytes:
         """The bytes of a part, such as "codec.safetensors"; raises BundleError if they differ."""
-        expected = self.config["files"].get(part)
-        if expected is None:
-            raise BundleError(f"bundle {self.name} has no {part}; it has {self._parts()}")
+        expected = self._expected(part)
         try:
             data = (self.path / part).read_bytes()
         except OSError as error:
@@ -99,6 +128,19 @@ class Bundle:
         if hashlib.sha256(data).hexdigest() != expected:
             raise BundleError(f"{self.path / part} is damaged: its digest is not {expected[:16]}…")
         return data
+
+    def check(self, part: str) -> Path:
+        """The file of a part, its digest taken piece by piece; raises BundleError if it differs."""
+        expected = self._expected(part)
+        path = self.path / part
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise BundleError(f"bundle {self.name} cannot read its {part}: {error}") from error
+        if found != expected:
+            raise BundleError(f"{path} is damaged: its digest is not {expected[:16]}…")
+        return path
 
     def tensors(self, part: str) -> dict[str, NDArray[Any]]:
         """The named arrays of a safetensors part, as NumPy arrays of their stored type."""
@@ -109,6 +151,12 @@ class Bundle:
     def weights(self, part: str) -> dict[str, NDArray[np.float32]]:
         """The named arrays of a part, in float32."""
         return {name: np.asarray(v, np.float32) for name, v in self.tensors(part).items()}
+
+    def _expected(self, part: str) -> str:
+        expected = self.config["files"].get(part)
+        if expected is None:
+            raise BundleError(f"bundle {self.name} has no {part}; it has {self._parts()}")
+        return str(expected)
 
     def _parts(self) -> str:
         return ", ".join(sorted(self.config["files"]))

@@ -64,9 +64,9 @@ def in_batches(embed: Embedder, width: int, workers: int = 1) -> Embedder:
     pool = ThreadPoolExecutor(workers, "wsicodec-embed") if workers > 1 else None
 
     def one(part: NDArray[np.uint8]) -> Floats:
-        batch = np.zeros((EMBED_BATCH, *part.shape[1:]), np.uint8)
-        batch[: len(part)] = part
-        return embed(batch)[: len(part)]
+        missing = EMBED_BATCH - len(part)
+        filled = np.pad(part, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else part
+        return embed(filled)[: len(part)]
 
     def embed_all(patches: NDArray[np.uint8]) -> Floats:
         parts = [patches[i : i + EMBED_BATCH] for i in range(0, len(patches), EMBED_BATCH)]
@@ -98,6 +98,7 @@ def choose_backend(backend: str) -> str:
 
 def load_embedder(bundle: Bundle, backend: str = "auto") -> Embedder:
     """The bundle's patch embedder on the chosen runtime."""
+    bundle.require("encode")
     if choose_backend(backend) == "onnx":
         from wsicodec.models import onnx_backend
 
@@ -109,6 +110,7 @@ def load_embedder(bundle: Bundle, backend: str = "auto") -> Embedder:
 
 def load_drawing(bundle: Bundle, backend: str = "auto") -> Drawing:
     """The bundle's denoiser and autoencoder on the chosen runtime."""
+    bundle.require("decode")
     if choose_backend(backend) == "onnx":
         from wsicodec.models import onnx_backend
 

@@ -5,6 +5,7 @@ comes out depends on what was done before, so a run that resumes writes the same
 """
 
 import io
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import product
@@ -16,7 +17,6 @@ from wsicodec.codec.embed_zarr import Embed
 from wsicodec.coding.images import LOSSLESS, ImageFormat, encode_image
 from wsicodec.errors import BundleError
 from wsicodec.geometry import Region
-from wsicodec.models.networks import Embedder
 from wsicodec.slide.scaled import Slide
 from wsicodec.store.bands import Band
 from wsicodec.store.job import Job, Objects
@@ -26,13 +26,14 @@ from wsicodec.store.pool import BoundedPool
 from wsicodec.store.work import Work
 
 Cell = tuple[int, int]  # a block's row and column
+EmbedCells = Callable[[list[tuple[int, int]], NDArray[np.uint8]], NDArray[np.float32]]
 BATCH = 64  # patches at a time; grouped anew in every block, as a sum may depend on the batch
 
 
 class GridChunk:
     """Collects a block's patches, embeds them in fixed groups, and writes their chunk."""
 
-    def __init__(self, by: int, bx: int, embed: Embedder, width: int, pool: BoundedPool) -> None:
+    def __init__(self, by: int, bx: int, embed: EmbedCells, width: int, pool: BoundedPool) -> None:
         self._path = f"embeddings/c/{by}/{bx}/0"
         self._origin = by * GRID_CHUNK, bx * GRID_CHUNK
         self._embed, self._width, self._pool = embed, width, pool
@@ -50,7 +51,7 @@ class GridChunk:
     def _flush(self) -> None:
         cells, self._cells = self._cells[:BATCH], self._cells[BATCH:]
         patches, self._patches = self._patches[:BATCH], self._patches[BATCH:]
-        self._groups.append((cells, self._pool.submit(self._embed, np.stack(patches))))
+        self._groups.append((cells, self._pool.submit(self._embed, cells, np.stack(patches))))
 
     def finish(self) -> None:
         """Hand over what is left; no band comes after it."""

@@ -81,7 +81,7 @@ def _collect(
     current: Block | None = None
     for (cell, place, row), band in bands:
         if current is None:
-            grid = GridChunk(*cell, work.embed, work.bundle.embedding_width, embedders)
+            grid = GridChunk(*cell, work.vectors, work.bundle.embedding_width, embedders)
             pictures = [PictureBlock(p, place, job, writers) for p in work.drawn]
             current = Block(cell, place, grid, pictures)
         current.add(band)

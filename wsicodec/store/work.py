@@ -14,11 +14,12 @@ from wsicodec.codec.embed_zarr import Embed
 from wsicodec.config import BLANK, STORE_FORMAT, StoreInfo
 from wsicodec.geometry import Region
 from wsicodec.models.bundle import Bundle
-from wsicodec.models.networks import Embedder
+from wsicodec.models.networks import Embedder, Floats
 from wsicodec.presets import Preset
 from wsicodec.slide.passthrough import JpegTiles
 from wsicodec.slide.scaled import Slide
 from wsicodec.slide.tissue import TissueMap, find_tissue
+from wsicodec.store.features import ReadyFeatures
 from wsicodec.store.metadata import CHUNK
 from wsicodec.store.passthrough import tile_format
 from wsicodec.store.plan import Picture, describe, patch_classes, plan_pictures, snap_regions
@@ -37,6 +38,13 @@ class Work:
     pictures: tuple[Picture, ...]
     roi: tuple[Region, ...]  # level-0 pixels
     tiles: JpegTiles | None  # of the source, where level 0 is passed through
+    ready: ReadyFeatures | None = None  # embeddings that need not be computed
+
+    def vectors(self, cells: list[tuple[int, int]], patches: NDArray[np.uint8]) -> Floats:
+        """Embeddings of patches (n, 256, 256, 3) at cells of the grid."""
+        if self.ready is None:
+            return self.embed(patches)
+        return self.ready.embed(cells, patches, self.embed)
 
     @property
     def codec(self) -> Embed:
@@ -65,10 +73,12 @@ def plan_work(
     embed: Embedder,
     preset: Preset,
     roi: Sequence[tuple[int, int, int, int]],
+    ready: ReadyFeatures | None = None,
 ) -> Work:
     """Settle what is kept of a slide.
 
     roi: y0, x0, y1, x1 in level-0 pixels each.
+    ready: embeddings that need not be computed.
     """
     regions = snap_regions(list(roi), slide.shape)
     tiles = slide.tiles if preset.measured else None
@@ -76,7 +86,7 @@ def plan_work(
     pictures = plan_pictures(slide.shape, preset, bundle, source)
     tissue = find_tissue(slide)
     classes = patch_classes(tissue.grid, preset.measured, regions)
-    return Work(slide, bundle, embed, preset, tissue, classes, pictures, regions, tiles)
+    return Work(slide, bundle, embed, preset, tissue, classes, pictures, regions, tiles, ready)
 
 
 def identity(work: Work) -> dict[str, Any]:
@@ -97,6 +107,7 @@ def identity(work: Work) -> dict[str, Any]:
         "roi": [[r.y0, r.x0, r.y1, r.x1] for r in work.roi],
         "tissue": hashlib.sha256(work.classes.tobytes()).hexdigest(),
         "pictures": describe(work.pictures),
+        **({"features": work.ready.digest} if work.ready is not None else {}),
     }
 
 
@@ -140,5 +151,6 @@ def _derivation(work: Work) -> list[dict[str, Any]]:
         steps.append({"step": "source", "method": facts["compression"], **kept})
     if work.slide.reduction > 1:
         steps.append({"step": "reduce", "method": "box", "factor": work.slide.reduction})
-    steps.append({"step": "embed", "method": "wsicodec", "drawn": "generative"})
+    method = "wsicodec" if work.ready is None else "features at hand"
+    steps.append({"step": "embed", "method": method, "drawn": "generative"})
     return steps + [{"step": "keep", **picture} for picture in describe(work.pictures)]

@@ -3,12 +3,14 @@
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 from wsicodec.errors import WsiCodecError
 from wsicodec.models.bundle import Bundle
 from wsicodec.models.networks import Embedder
 from wsicodec.presets import DEFAULT_PRESET, Preset, find_preset
 from wsicodec.slide.scaled import Slide
+from wsicodec.store.features import read_features
 from wsicodec.store.finish import finish_store
 from wsicodec.store.job import Job
 from wsicodec.store.publish import Destination, Target, check_destination
@@ -19,7 +21,7 @@ from wsicodec.store.work import Work, identity, plan_work
 __all__ = ["EncodeReport", "check_destination", "encode_slide"]
 
 
-def encode_slide(
+def encode_slide(  # noqa: PLR0913, all but four by keyword
     slide: Slide,
     dst: Target,
     bundle: Bundle,
@@ -28,6 +30,7 @@ def encode_slide(
     roi: Sequence[tuple[int, int, int, int]] = (),
     overwrite: bool = False,
     progress: Progress | None = None,
+    features: str | Path | None = None,
 ) -> EncodeReport:
     """Encode a slide into a new store, which appears under its name only when it is whole.
 
@@ -44,6 +47,7 @@ def encode_slide(
         roi: y0, x0, y1, x1 in level-0 pixels, kept measured; grown to whole patches.
         overwrite: replace the store at `dst`, once the new one is whole.
         progress: called with patches done, patches in all and "patches".
+        features: HDF5 file of ready embeddings; `embed` is asked for patches that it lacks.
 
     Raises:
         StoreExistsError: something stands at `dst`; checked before any work.
@@ -55,7 +59,8 @@ def encode_slide(
     destination = Destination(dst)
     destination.refuse_existing(overwrite)
     with ExitStack() as held:
-        work = plan_work(slide, bundle, embed, chosen, roi)
+        ready = read_features(features, slide, bundle.embedding_width) if features else None
+        work = plan_work(slide, bundle, embed, chosen, roi, ready)
         base = held.enter_context(destination.working_name())
         job = held.enter_context(Job(base, identity(work)))
         try:

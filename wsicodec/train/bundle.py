@@ -15,7 +15,7 @@ from wsicodec.geometry import PATCH
 from wsicodec.models.autoencoder import AutoencoderConfig, PixelShuffleAutoencoder
 from wsicodec.models.vit import VisionTransformer, VitConfig
 from wsicodec.models.zoomldm import ZoomLDM, ZoomLDMConfig
-from wsicodec.train import checkpoint, export
+from wsicodec.train import checkpoint
 
 LICENCE = "Weights trained on openly licensed H&E; see the record's data for the sources."
 PLACES = {"folder", "root", "cache", "start", "autoencoder", "embedder", "zoomldm", "tables"}
@@ -33,6 +33,7 @@ class BundlePlan:
     zoomldm: str = "runs/zoomldm"
     tables: str = "runs/codec"  # folder with codec.safetensors and scale.json
     steps: int = 4
+    remarks: str = ""  # on how the runs were made, where their configurations do not tell it all
     anchors: dict[str, dict[str, Any]] = field(
         default_factory=lambda: {
             "standard": {"level": 2, "codec": "avif", "quality": 18},
@@ -42,10 +43,12 @@ class BundlePlan:
 
 
 def load_autoencoder(folder: Path) -> tuple[PixelShuffleAutoencoder, dict[str, Any]]:
-    """The averaged autoencoder of a run, and the run's facts."""
+    """The averaged autoencoder of a run, of that or the last stage, and the run's facts."""
     tensors, facts = checkpoint.load(folder)
-    model = PixelShuffleAutoencoder(AutoencoderConfig.from_json(facts["config"]["model"]))
-    model.load_state_dict(checkpoint.part(tensors, "average."))
+    along = "zoomldm" in facts["config"]  # its decoder learned along with a denoiser
+    config = facts["config"]["autoencoder" if along else "model"]
+    model = PixelShuffleAutoencoder(AutoencoderConfig.from_json(config))
+    model.load_state_dict(checkpoint.part(tensors, "average." + "autoencoder." * along))
     return model.eval(), facts
 
 
@@ -81,6 +84,8 @@ def load_tables(folder: Path) -> tuple[dict[str, np.ndarray[Any, Any]], float]:
 
 def write(plan: BundlePlan) -> Path:
     """Load the runs, export and check every graph, and put the bundle in its place."""
+    from wsicodec.train import export
+
     autoencoder, autoencoder_facts = load_autoencoder(Path(plan.autoencoder))
     embedder, embedder_facts = load_embedder(Path(plan.embedder), plan.embedder_prefix)
     zoomldm, zoomldm_facts = load_zoomldm(Path(plan.zoomldm))
@@ -112,7 +117,7 @@ def write(plan: BundlePlan) -> Path:
         zoomldm, "denoiser", export.denoiser_feeds(channels, width), "clean", zoomldm.state_dict()
     )
     parts |= export.network_part(decoder, "decoder", {"z": latent}, "rgb", autoencoder.state_dict())
-    settings = {
+    settings: dict[str, Any] = {
         "format": 1,
         "name": plan.name,
         "family": "small",
@@ -127,6 +132,8 @@ def write(plan: BundlePlan) -> Path:
             embedder=embedder_facts, autoencoder=autoencoder_facts, zoomldm=zoomldm_facts
         ),
     }
+    if plan.remarks:
+        settings["record"]["remarks"] = plan.remarks
     export.write_bundle(Path(plan.folder), settings, parts)
     return Path(plan.folder)
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from wsicodec.diffusion.windows import conditioning_map, lock_colour
 from wsicodec.geometry import Region
+from wsicodec.metrics.pictures import octave_ratios, psnr
 from wsicodec.models.autoencoder import FACTOR, PixelShuffleAutoencoder
 from wsicodec.models.zoomldm import ZoomLDM
 from wsicodec.resample import box_reduce, double
@@ -21,7 +22,6 @@ from wsicodec.train.variants import ANCHOR, code_anchor
 from wsicodec.train.zoomldm import Grid, draw
 
 Floats = NDArray[np.float32]
-OCTAVES = 3
 
 
 @dataclass(frozen=True)
@@ -91,34 +91,9 @@ def enlarge(rgb: Pixels, times: int) -> Pixels:
     return np.clip(np.floor(image + 0.5), 0, 255).astype(np.uint8)
 
 
-def psnr(ours: Pixels, true: Pixels) -> float:
-    """Peak signal-to-noise ratio, dB."""
-    error = np.square(ours.astype(np.float64) - true).mean()
-    return float(10 * np.log10(255**2 / max(error, 1e-9)))
-
-
-def octave_stats(rgb: Pixels) -> list[tuple[float, float]]:
-    """Energy and kurtosis of the finest box octaves of the grey image, finest first."""
-    grey = rgb.astype(np.float64).mean(-1)
-    found = []
-    for _ in range(OCTAVES):
-        h, w = (n // 2 * 2 for n in grey.shape)
-        coarse = grey[:h, :w].reshape(h // 2, 2, w // 2, 2).mean((1, 3))
-        band = grey[:h, :w] - coarse.repeat(2, 0).repeat(2, 1)
-        energy = float(np.square(band).mean())
-        found.append((energy, float((band**4).mean() / max(energy**2, 1e-12))))
-        grey = coarse
-    return found
-
-
 def compare(ours: Pixels, true: Pixels) -> dict[str, float]:
     """PSNR, and per octave the ratios of energy and kurtosis to the truth's."""
-    row = {"psnr": psnr(ours, true)}
-    for i, ((e, k), (te, tk)) in enumerate(
-        zip(octave_stats(ours), octave_stats(true), strict=True)
-    ):
-        row |= {f"energy_{i}": e / max(te, 1e-9), f"kurtosis_{i}": k / max(tk, 1e-9)}
-    return row
+    return {"psnr": psnr(true, ours), **octave_ratios(true, ours)}
 
 
 def medians(rows: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from wsicodec.errors import ConfigError
@@ -17,6 +16,8 @@ NAME = "checkpoint.safetensors"
 
 def save(folder: Path, tensors: Mapping[str, Tensor], facts: dict[str, Any]) -> None:
     """Write both into one file of `folder`, atomically, so that state and facts never disagree."""
+    from safetensors.torch import save_file
+
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f"{NAME}.tmp"
     whole = {k: v.detach().contiguous().clone() for k, v in tensors.items()}
@@ -32,6 +33,7 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not path.exists():
         raise ConfigError(f"expected a checkpoint {NAME} in {folder}, found none; train it first")
     from safetensors import safe_open
+    from safetensors.torch import load_file
 
     with safe_open(path, "pt") as opened:
         facts = json.loads((opened.metadata() or {}).get("facts", "{}"))

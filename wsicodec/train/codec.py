@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from wsicodec.coding.fit import fit_tables
 from wsicodec.errors import ConfigError
@@ -26,6 +25,8 @@ class CodecFit:
 
 def fit(config: CodecFit) -> None:
     """Write codec.safetensors, and in scale.json what conditions are divided by."""
+    from safetensors.numpy import save_file
+
     grids, taken = [], dict[str, int]()
     for variant in load_variants(load_pictures(config.data), config.variants):
         found = variant.embeddings()

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from wsicodec.geometry import LEVELS, NATIVE_MPP, Region, reduction_for
 from wsicodec.resample import box_reduce
-from wsicodec.slide import open_reader
 
 Pixels = NDArray[np.uint8]
 MAP_STEP = 32  # finest-level pixels per cell of the tissue map
@@ -111,6 +110,8 @@ def tissue_map(rgb: Pixels) -> NDArray[np.float32]:
 
 
 def _decode(path: Path) -> Pixels:
+    from wsicodec.slide import open_reader
+
     reader = open_reader(path)
     try:
         return reader.read(Region(0, 0, *reader.shape))

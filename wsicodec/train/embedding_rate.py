@@ -154,11 +154,12 @@ def sweep(config: RateSweep) -> list[dict[str, Any]]:
     np.save(folder / "val_vectors.npy", test.vectors)
     grids = fit.capped_grids(config.most_per_source)
     vectors = np.concatenate([grid[grid.any(2)] for grid in grids])
-    quantizer = ProductQuantizer.fit(vectors, max(config.prefixes))
+    prefixes = [count for count in config.prefixes if count <= vectors.shape[1]]
+    quantizer = ProductQuantizer.fit(vectors, max(prefixes))
     todo = [
         partial(rate_row, fit, test, fit_tables(grids, target_bytes=rate)) for rate in config.rates
     ]
-    todo += [partial(product_row, fit, test, quantizer, prefix) for prefix in config.prefixes]
+    todo += [partial(product_row, fit, test, quantizer, prefix) for prefix in prefixes]
     common = {"vectors_fit": len(vectors), "vectors_judged": len(test.vectors)}
     common |= {"patches_seen": facts["seen"]} | machine()
     rows = [row() | common for row in todo]

@@ -40,12 +40,16 @@ class LoopConfig:
     stop_seen: int = 10**12  # patches
 
 
-class Stage(Protocol):
-    """What a stage brings: a model, samples that depend on their index alone, and a loss."""
+class Trained(Protocol):
+    """What an optimizer needs to know of a stage."""
 
     @property
     def model(self) -> nn.Module:
         """What trains."""
+
+
+class Stage(Trained, Protocol):
+    """What a stage brings: a model, samples that depend on their index alone, and a loss."""
 
     def sample(self, index: int) -> Sample:
         """Arrays of sample `index`."""
@@ -73,7 +77,7 @@ class Finished(Protocol):
         """Complete the model, which holds the average; may be called again."""
 
 
-def parameter_groups(stage: Stage) -> list[dict[str, Any]]:
+def parameter_groups(stage: Trained) -> list[dict[str, Any]]:
     """What an optimizer is given: parameters, and what multiplies their learning rate."""
     parts = stage.paces() if isinstance(stage, Paced) else [(stage.model, 1.0)]
     return [

@@ -11,6 +11,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from wsicodec.errors import ConfigError
+
 Vectors = NDArray[np.float64]
 CENTROIDS = 256
 ROUNDS = 12  # of Lloyd's iteration; errors fall by less than 1 % in the later ones
@@ -31,7 +33,12 @@ class ProductQuantizer:
 
     @classmethod
     def fit(cls, vectors: NDArray[np.float32], count: int, seed: int = 0) -> Self:
-        """Learn a code of `count` bytes from vectors (n, d)."""
+        """Learn a code of `count` bytes from vectors (n, d); raises ConfigError above d."""
+        if not 1 <= count <= vectors.shape[1]:
+            raise ConfigError(
+                f"expected codes of 1 to {vectors.shape[1]} bytes for vectors of that width, got "
+                f"{count}; every byte needs a component of its own"
+            )
         mean = vectors.mean(0, dtype=np.float64)
         values, columns = np.linalg.eigh(np.cov((vectors - mean).T))
         basis = columns[:, ::-1].T

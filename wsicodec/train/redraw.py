@@ -19,6 +19,7 @@ from wsicodec.models.zoomldm import ZoomLDM
 from wsicodec.resample import double
 from wsicodec.train.bundle import load_autoencoder, load_tables, load_zoomldm
 from wsicodec.train.data import DataConfig, Pixels, generator, load_pictures
+from wsicodec.train.loop import rank_of_process
 from wsicodec.train.variants import (
     ANCHOR,
     BLOCK,
@@ -46,13 +47,17 @@ class Redrawing:
 
 
 def redraw(config: Redrawing) -> None:
-    """Write `drawn.npy` beside every variant that has a coded anchor."""
+    """Write `drawn.npy` beside every variant that has a coded anchor.
+
+    Under torchrun every process draws variants of its own.
+    """
     zoomldm, _ = load_zoomldm(Path(config.zoomldm))
     autoencoder, _ = load_autoencoder(Path(config.autoencoder))
     tensors, scale = load_tables(Path(config.tables))
     tables = EmbeddingTables.from_tensors(tensors)
     variants = load_variants(load_pictures(config.data), config.variants)
-    for number, variant in enumerate(variants):
+    rank, ranks = rank_of_process()
+    for number, variant in list(enumerate(variants))[rank::ranks]:
         if variant.coded is None or variant.mag_index > 0:
             continue
         grid = decoded_grid(variant, tables, scale)

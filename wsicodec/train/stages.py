@@ -25,6 +25,16 @@ def run_embedder(path: Path) -> None:
     _loop(load_config(EmbedderTraining, path), EmbedderStage)
 
 
+def run_held_out(path: Path) -> None:
+    """The encoder that judges pictures and never helps to draw them."""
+    from wsicodec.train.held_out import HeldOutStage, HeldOutTraining, ship
+
+    config = load_config(HeldOutTraining, path)
+    _loop(config, HeldOutStage)
+    if config.ship:
+        ship(config)
+
+
 def run_judge(path: Path) -> None:
     """Retrieval and probes of embedders on val."""
     from wsicodec.train.embedder_eval import Judgement, compare
@@ -67,6 +77,13 @@ def run_chain(path: Path) -> None:
     measure_chain(load_config(ChainMeasurement, path))
 
 
+def run_reconstruct(path: Path) -> None:
+    """What autoencoders leave of val, measured."""
+    from wsicodec.train.autoencoder_eval import Reconstruction, measure_autoencoders
+
+    measure_autoencoders(load_config(Reconstruction, path))
+
+
 def run_redraw(path: Path) -> None:
     """Drawn parents for the variants."""
     from wsicodec.train.redraw import Redrawing, redraw
@@ -95,11 +112,27 @@ def run_unpack(path: Path) -> None:
     unpack(load_config(Unpacking, path))
 
 
+def run_pack(path: Path) -> None:
+    """A folder that a card trains from."""
+    from wsicodec.train.card.packing import Packing, pack
+
+    pack(load_config(Packing, path))
+
+
+def run_collect(path: Path) -> None:
+    """What came back from a card, as run folders."""
+    from wsicodec.train.card.collecting import Collecting, collect
+
+    collect(load_config(Collecting, path))
+
+
 STAGES: dict[str, Callable[[Path], None]] = {
     "embedder": run_embedder,
+    "held_out": run_held_out,
     "judge": run_judge,
     "rates": run_rates,
     "autoencoder": run_autoencoder,
+    "reconstruct": run_reconstruct,
     "variants": run_variants,
     "codec": run_codec,
     "zoomldm": run_zoomldm,
@@ -108,6 +141,8 @@ STAGES: dict[str, Callable[[Path], None]] = {
     "chain": run_chain,
     "bundle": run_bundle,
     "unpack": run_unpack,
+    "pack": run_pack,
+    "collect": run_collect,
 }
 
 

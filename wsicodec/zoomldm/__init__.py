@@ -1,0 +1,1 @@
+"""Drawing patches with the published networks, the published way."""
