@@ -41,6 +41,7 @@ class StageRun:
             fused=deck.device.type == "cuda",
         )
         self.average = Average(stage.model, loop.average)
+        self.unaveraged = 0  # patches since the average last moved
         self.steps = 0
         self.warm = False
         self.sums: dict[str, Tensor] = {}
@@ -48,6 +49,7 @@ class StageRun:
 
     def state(self) -> archive.Arrays:
         """All that `restore` needs."""
+        self._settle()
         tensors = {f"model.{k}": v for k, v in self.stage.model.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.weights.items()}
         return archive.to_arrays(tensors | pack_optimizer(self.optimizer), half=False)
@@ -77,13 +79,19 @@ class StageRun:
         self.steps += 1
         self.batches += 1
         self.seen += config.loop.batch
+        self.unaveraged += config.loop.batch
         if self.batches % AVERAGE_EVERY == 0:
-            patches = config.loop.batch * AVERAGE_EVERY
-            self.average.update(self.stage.model, patches, self.seen)
+            self._settle()
         rated = torch.tensor(pace)
         for name, value in {"loss": loss.detach(), **terms, "norm": norm, "rate": rated}.items():
             self.sums[name] = self.sums.get(name, 0) + value.detach()
         self.summed += 1
+
+    def _settle(self) -> None:
+        """Move the average by what was trained since it last moved."""
+        if self.unaveraged:
+            self.average.update(self.stage.model, self.unaveraged, self.seen)
+            self.unaveraged = 0
 
     def means(self) -> dict[str, float]:
         """Means of what was logged since the last call; waits for the device.
@@ -108,6 +116,7 @@ class StageRun:
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """The model holds the averaged weights meanwhile."""
+        self._settle()
         model = self.stage.model
         training = {k: v.clone() for k, v in model.state_dict().items()}
         model.load_state_dict(self.average.weights)

@@ -328,7 +328,7 @@ class CardDistill(DistillStage):
         side, device = JUDGED * FACTOR, self.deck.device
         noise = self.deck.noise(number + START)
         nudge = torch.randn((count, 3, side, side), generator=noise, device=device)
-        side_to_cut = torch.full((count,), number % 2, device=device)
+        side_to_cut = torch.full((count,), number % 2)  # at home: a branch asks for it
         return self.flow.batch(number, count) | {"nudge": nudge, "first": side_to_cut}
 
     def sheet(self) -> NDArray[np.uint8]:
