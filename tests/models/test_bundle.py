@@ -58,9 +58,9 @@ def test_a_damaged_part_is_refused(copied: Path) -> None:
 
 
 def test_a_missing_part_is_named(copied: Path) -> None:
-    (copied / "decoder.onnx").unlink()
-    with pytest.raises(BundleError, match=r"decoder\.onnx"):
-        Bundle(copied).read("decoder.onnx")
+    (copied / "renderer.onnx").unlink()
+    with pytest.raises(BundleError, match=r"renderer\.onnx"):
+        Bundle(copied).read("renderer.onnx")
     with pytest.raises(BundleError, match="it has"):
         Bundle(copied).read("pickle.pt")
 

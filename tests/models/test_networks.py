@@ -98,8 +98,8 @@ def test_a_window_that_knows_nothing_can_be_drawn() -> None:
 def test_a_graph_that_does_not_fit_its_weights_is_refused(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(EMBEDDED / "small", tmp_path / "b"))
     config = json.loads((folder / "bundle.json").read_text())
-    shutil.copy(folder / "decoder.onnx", folder / "denoiser.onnx")
-    config["files"]["denoiser.onnx"] = config["files"]["decoder.onnx"]
+    shutil.copy(folder / "renderer.onnx", folder / "denoiser.onnx")
+    config["files"]["denoiser.onnx"] = config["files"]["renderer.onnx"]
     (folder / "bundle.json").write_text(json.dumps(config))
     with pytest.raises(BundleError, match=r"denoiser\.onnx"):
         load_drawing(Bundle(folder), "onnx")

@@ -34,6 +34,7 @@ AUTOENCODER = {
     "latent_channels": 4, "widths": [8, 8, 8], "encoder_blocks": [1, 1, 1],
     "decoder_blocks": [1, 1, 1],
 }  # fmt: skip
+RENDERER = {"latent_channels": 4, "widths": [8, 8, 8], "blocks": [1, 1, 1]}
 LOOP = {"batch": 4, "log_every": 4}
 RATE = {"total": 12, "warmup": 4}
 
@@ -83,15 +84,15 @@ def recipe(
     recipe.run("variants", made | parts)
     recipe.run("codec", {"folder": recipe.at("codec"), "bytes_per_vector": 12.0} | parts)
     recipe.run("zoomldm", recipe.zoomldm())
-    drawers = {k: recipe.at(k) for k in ("zoomldm", "autoencoder")}
-    recipe.run("redraw", drawers | {"tables": recipe.at("codec")} | parts)
     distill = {
         "folder": recipe.at("distill"), "start": recipe.at("zoomldm"), "critic": 8,
-        "zoomldm": recipe.zoomldm() | {"sides": [192]}, "autoencoder": AUTOENCODER,
+        "zoomldm": recipe.zoomldm() | {"sides": [192]}, "renderer": RENDERER,
         "loop": LOOP, "rate": RATE,
     }  # fmt: skip
     recipe.run("distill", distill)
-    runs = {"embedder": recipe.at("embedder"), "autoencoder": recipe.at("distill")}
+    drawer = {"zoomldm": recipe.at("distill"), "tables": recipe.at("codec")}
+    recipe.run("redraw", drawer | parts)
+    runs = {"embedder": recipe.at("embedder"), "autoencoder": recipe.at("autoencoder")}
     plan = {"folder": recipe.at("bundle"), "zoomldm": recipe.at("distill"), "steps": 1}
     recipe.run("bundle", plan | runs | {"tables": recipe.at("codec")})
     val = {"fields": 2, "side": 256, "steps": [1], "out": recipe.at("chain.csv")}
@@ -100,7 +101,7 @@ def recipe(
 
 
 def plan_runs(recipe: Recipe) -> dict[str, str]:
-    names = {"embedder": "embedder", "autoencoder": "distill", "zoomldm": "distill"}
+    names = {"embedder": "embedder", "zoomldm": "distill"}
     return {k: recipe.at(v) for k, v in names.items()} | {"tables": recipe.at("codec")}
 
 
@@ -173,7 +174,7 @@ def test_the_bundle_draws_the_same_on_both_runtimes(recipe: Recipe) -> None:
     for kind in ("onnx", "torch"):
         networks = load_drawing(bundle, kind)
         clean = networks.denoise(x, 1.0, 1.0, known)
-        drawn.append((clean, networks.decode(clean)))
+        drawn.append((clean, networks.render(clean, known)))
     for one, other in zip(*drawn, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-3)
 
@@ -189,7 +190,8 @@ def test_a_bundle_says_how_it_was_made_without_naming_the_machine(recipe: Recipe
 def test_an_unpacked_bundle_packs_into_the_same_weights(recipe: Recipe) -> None:
     again = recipe.root / "again"
     recipe.run("unpack", {"bundle": recipe.at("bundle"), "runs": str(again)})
-    runs = {k: str(again / k) for k in ("embedder", "autoencoder", "zoomldm")}
+    runs = {k: str(again / k) for k in ("embedder", "autoencoder")}
+    runs |= {"zoomldm": str(again / "distill")}
     plan = {"folder": str(again / "bundle"), "tables": str(again / "codec"), "steps": 1}
     recipe.run("bundle", plan | runs)
     before, after = Bundle(Path(recipe.at("bundle"))), Bundle(again / "bundle")

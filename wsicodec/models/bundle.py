@@ -4,11 +4,14 @@
     embedder.safetensors     pixels to embeddings
     codec.safetensors        integer tables of the embeddings' entropy coder
     zoomldm.safetensors      summarizer and U-Net
-    autoencoder.safetensors  latents to pixels and back
-    embedder.onnx, denoiser.onnx, decoder.onnx    the graphs, without weights
+    renderer.safetensors     latents over their parent to pixels
+    autoencoder.safetensors  what latents are: pixels to latents and back
+    embedder.onnx, denoiser.onnx, renderer.onnx    the graphs, without weights
+    edm.safetensors          draws embeddings of slides that never were; optional
 
 The fingerprint is the SHA-256 of `bundle.json` without its training record, keys sorted. As the
 file lists the digest of every part, it names one exact set of weights; a store asks for its own.
+The optional part and its settings are left out: no store needs them.
 """
 
 import hashlib
@@ -30,9 +33,12 @@ EMBEDDED = Path(__file__).parent.parent / "bundles"
 SEARCH_VARIABLE = "WSICODEC_BUNDLES"  # folders that hold further bundles, as in PATH
 
 # Made of published checkpoints; the last is only a start for training.
-PUBLISHED_FAMILIES = ("hipt-cnn", "uni-vit", "latent-diffusion")
+PUBLISHED_FAMILIES = ("hipt-cnn", "uni-vit", "hipt-patch", "latent-diffusion")
+APART = "edm"  # part and setting that no slide needs: it draws grids, and reads none
 _NEEDED = {
+    "embed": ("embedder",),
     "encode": ("embedder", "codec"),
+    "take ready features of": ("codec",),
     "decode": ("summarizer", "unet", "autoencoder", "codec"),
 }
 
@@ -43,7 +49,8 @@ class AnchorPlan:
 
     level: int  # of the store
     codec: str  # "avif" or "jpegxl"
-    quality: int  # the codec's own scale
+    quality: int  # the codec's own scale, where there is no rate to keep to
+    bpp: float | None = None  # bits per level-0 pixel of tissue that it may take
 
 
 class Bundle:
@@ -100,22 +107,24 @@ class Bundle:
         return AnchorPlan(**plan) if plan else None
 
     def lacks(self, task: str) -> str:
-        """Why this bundle cannot "encode" or "decode" a slide; empty if it can."""
+        """Why this bundle cannot "encode" or "decode" a slide; empty if it can.
+
+        The other tasks are to "embed" one, and to "take ready features of" it.
+        """
         if self.family not in PUBLISHED_FAMILIES:
             return ""
         parts = [f"{part}.safetensors" for part in _NEEDED[task]]
-        if missing := [part for part in parts if part not in self.config["files"]]:
-            return f"it has no {', '.join(missing)}"
-        if task == "decode":
-            return "this version does not draw a store's levels with the published networks"
-        return ""
+        missing = [part for part in parts if part not in self.config["files"]]
+        return f"it has no {', '.join(missing)}" if missing else ""
 
     def require(self, task: str) -> None:
-        """Raise BundleError unless this bundle can "encode" or "decode" a slide."""
+        """Raise BundleError unless this bundle can do a task that `lacks` knows to a slide."""
         if reason := self.lacks(task):
             raise BundleError(
                 f"expected a bundle that can {task} a slide, but {self.name} of family "
-                f"{self.family} cannot: {reason}; take another one, such as {DEFAULT_BUNDLE!r}"
+                f"{self.family} cannot: {reason}; take another one, such as {DEFAULT_BUNDLE!r}, "
+                "or complete it: 'wsicodec model join' puts parts together, 'wsicodec model codec' "
+                "fits a codec"
             )
 
     def read(self, part: str) -> bytes:
@@ -163,8 +172,14 @@ class Bundle:
 
 
 def fingerprint(config: dict[str, Any]) -> str:
-    """64 hex digits naming a bundle: SHA-256 of its settings without the training record."""
-    settled = {key: value for key, value in config.items() if key != "record"}
+    """64 hex digits naming a bundle: SHA-256 of its settings without the training record.
+
+    Without the embedding diffusion model, too: with it or without it, a bundle draws the same.
+    """
+    settled = {key: value for key, value in config.items() if key not in ("record", APART)}
+    if "files" in settled:
+        files = settled["files"].items()
+        settled["files"] = {k: v for k, v in files if k != f"{APART}.safetensors"}
     text = json.dumps(settled, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -175,7 +190,8 @@ _opened: dict[str, Bundle] = {}  # by fingerprint; so a bundle given by its fold
 @cache
 def _open(path: Path) -> Bundle:
     bundle = Bundle(path)
-    return _opened.setdefault(bundle.fingerprint, bundle)
+    _opened.setdefault(bundle.fingerprint, bundle)
+    return bundle
 
 
 def load_bundle(name: str | Path | None = None) -> Bundle:
@@ -189,6 +205,11 @@ def load_bundle(name: str | Path | None = None) -> Bundle:
         f"expected the name of an embedded bundle ({', '.join(sorted(_embedded()))}) "
         f"or a folder with a bundle.json, got {str(name)!r}"
     )
+
+
+def forget_bundles() -> None:
+    """Read bundles anew when they are next asked for by folder, as one was changed on disk."""
+    _open.cache_clear()
 
 
 def find_bundle(wanted: str) -> Bundle:

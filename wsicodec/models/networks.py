@@ -37,8 +37,8 @@ class Drawing(Protocol):
     def denoise(self, x: Floats, t: float, step: float, conditions: Conditions) -> Floats:
         """The clean latent (n, c, h, w) expected behind x at time t, before a step of `step`."""
 
-    def decode(self, latent: Floats) -> Floats:
-        """Latents (n, c, h, w) to pixels (n, 3, 8h, 8w), nominally in [-1, 1]."""
+    def render(self, latent: Floats, conditions: Conditions) -> Floats:
+        """Latents (n, c, h, w) over their parent to pixels (n, 3, 8h, 8w), around [-1, 1]."""
 
     def encode(self, pixels: Floats) -> Floats:
         """Pixels (n, 3, 8h, 8w) in [-1, 1] to latents (n, c, h, w)."""
@@ -81,15 +81,23 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def choose_backend(backend: str) -> str:
-    """Settle "auto": torch where it sees a CUDA device, else ONNX Runtime, else torch."""
+def choose_backend(backend: str, graphs: bool = True) -> str:
+    """Settle "auto": torch where it sees a CUDA device, else ONNX Runtime, else torch.
+
+    Networks without graphs, such as imported ones, run on torch alone.
+    """
     if backend != "auto":
         return backend
     if _cuda():
         return "torch"
     for name, module in (("onnx", "onnxruntime"), ("torch", "torch")):
-        if find_spec(module):
+        if find_spec(module) and (graphs or name == "torch"):
             return name
+    if not graphs:
+        raise BundleError(
+            "expected PyTorch to run networks that have no ONNX graphs, as imported ones, and "
+            "found none; install wsicodec[torch]"
+        )
     raise BundleError(
         "expected onnxruntime or torch to run the networks, found neither; "
         "install wsicodec[cpu] or wsicodec[torch]"
@@ -97,19 +105,23 @@ def choose_backend(backend: str) -> str:
 
 
 def load_embedder(bundle: Bundle, backend: str = "auto") -> Embedder:
-    """The bundle's patch embedder on the chosen runtime."""
-    bundle.require("encode")
-    if choose_backend(backend) == "onnx":
+    """The bundle's patch embedder on the chosen runtime; a codec need not be there yet."""
+    bundle.require("embed")
+    if choose_backend(backend, "embedder.onnx" in bundle.config["files"]) == "onnx":
         from wsicodec.models import onnx_backend
 
         return onnx_backend.load_embedder(bundle)
+    if bundle.config["embedder"].get("design") == "timm":
+        from wsicodec.models.published import loading
+
+        return loading.load_embedder(bundle)
     from wsicodec.models import torch_backend
 
     return torch_backend.load_embedder(bundle)
 
 
 def load_drawing(bundle: Bundle, backend: str = "auto") -> Drawing:
-    """The bundle's denoiser and autoencoder on the chosen runtime."""
+    """The networks of the bundle that draw, on the chosen runtime."""
     bundle.require("decode")
     if choose_backend(backend) == "onnx":
         from wsicodec.models import onnx_backend

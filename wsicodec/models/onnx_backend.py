@@ -33,14 +33,14 @@ def session(bundle: Bundle, graph: str, part: str) -> Any:
 
 
 class OnnxDrawing:
-    """Denoiser and autoencoder of a bundle."""
+    """Denoiser and renderer of a bundle."""
 
     batch = 1
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
         self._denoiser = session(bundle, "denoiser.onnx", "zoomldm.safetensors")
-        self._decoder = session(bundle, "decoder.onnx", "autoencoder.safetensors")
+        self._renderer = session(bundle, "renderer.onnx", "renderer.safetensors")
 
     def denoise(self, x: Floats, t: float, step: float, conditions: Conditions) -> Floats:
         """See `networks.Drawing`."""
@@ -55,9 +55,15 @@ class OnnxDrawing:
         }
         return cast("Floats", self._denoiser.run(None, feeds)[0])
 
-    def decode(self, latent: Floats) -> Floats:
+    def render(self, latent: Floats, conditions: Conditions) -> Floats:
         """See `networks.Drawing`."""
-        return cast("Floats", self._decoder.run(None, {"z": latent})[0])
+        feeds = {
+            "latent": latent,
+            "parent": conditions.parent,
+            "has_parent": conditions.has_parent,
+            "mag": conditions.magnification,
+        }
+        return cast("Floats", self._renderer.run(None, feeds)[0])
 
     def encode(self, pixels: Floats) -> Floats:  # noqa: ARG002
         """See `networks.Drawing`."""

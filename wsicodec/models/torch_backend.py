@@ -17,6 +17,7 @@ from wsicodec.errors import BundleError
 from wsicodec.models.autoencoder import AutoencoderConfig, PixelShuffleAutoencoder
 from wsicodec.models.bundle import Bundle
 from wsicodec.models.networks import Conditions, Embedder, Floats, in_batches
+from wsicodec.models.renderer import Renderer, RendererConfig
 from wsicodec.models.vit import VisionTransformer, VitConfig
 from wsicodec.models.zoomldm import ZoomLDM, ZoomLDMConfig
 
@@ -49,7 +50,7 @@ def device() -> torch.device:
 
 
 class TorchDrawing:
-    """Denoiser and autoencoder of a bundle."""
+    """Denoiser, renderer and autoencoder of a bundle."""
 
     def __init__(self, bundle: Bundle) -> None:
         config = bundle.config
@@ -60,6 +61,9 @@ class TorchDrawing:
             PixelShuffleAutoencoder(AutoencoderConfig.from_json(config["autoencoder"])),
             bundle,
             "autoencoder.safetensors",
+        )
+        self._renderer = load_module(
+            Renderer(RendererConfig.from_json(config["renderer"])), bundle, "renderer.safetensors"
         )
         self._device = device()
         self.batch = CUDA_BATCH if self._device.type == "cuda" else 1
@@ -78,10 +82,16 @@ class TorchDrawing:
             ).numpy(force=True)
         return clean
 
-    def decode(self, latent: Floats) -> Floats:
+    def render(self, latent: Floats, conditions: Conditions) -> Floats:
         """See `networks.Drawing`."""
         with _single(self._device):
-            return self._autoencoder.decode(self._put(latent)).numpy(force=True)
+            rgb: Floats = self._renderer(
+                self._put(latent),
+                self._put(conditions.parent),
+                self._put(conditions.has_parent),
+                self._put(conditions.magnification),
+            ).numpy(force=True)
+        return rgb
 
     def encode(self, pixels: Floats) -> Floats:
         """See `networks.Drawing`."""

@@ -13,12 +13,13 @@ import torch
 from wsicodec.errors import ConfigError
 from wsicodec.geometry import PATCH
 from wsicodec.models.autoencoder import AutoencoderConfig, PixelShuffleAutoencoder
+from wsicodec.models.renderer import Renderer, RendererConfig
 from wsicodec.models.vit import VisionTransformer, VitConfig
 from wsicodec.models.zoomldm import ZoomLDM, ZoomLDMConfig
 from wsicodec.train import checkpoint
 
 LICENCE = "Weights trained on openly licensed H&E; see the record's data for the sources."
-PLACES = {"folder", "root", "cache", "start", "autoencoder", "embedder", "zoomldm", "tables"}
+PLACES = {"folder", "root", "cache", "start", "autoencoder", "embedder", "zoomldm", "tables", "edm"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,25 +31,32 @@ class BundlePlan:
     embedder: str = "runs/embedder"  # run folders
     embedder_prefix: str = "average.teacher."  # of the shipped network's tensors
     autoencoder: str = "runs/autoencoder"
-    zoomldm: str = "runs/zoomldm"
+    zoomldm: str = "runs/distill"  # denoiser and renderer
     tables: str = "runs/codec"  # folder with codec.safetensors and scale.json
-    steps: int = 4
+    edm: str = ""  # run of the embedding diffusion model; none: novel slides cannot be drawn
+    steps: int = 1
     remarks: str = ""  # on how the runs were made, where their configurations do not tell it all
     anchors: dict[str, dict[str, Any]] = field(
         default_factory=lambda: {
-            "standard": {"level": 2, "codec": "avif", "quality": 18},
-            "detail": {"level": 2, "codec": "avif", "quality": 50},
+            "standard": {"level": 2, "codec": "avif", "quality": 18, "bpp": 0.019},
+            "detail": {"level": 1, "codec": "avif", "quality": 28, "bpp": 0.1},
         }
     )
 
 
 def load_autoencoder(folder: Path) -> tuple[PixelShuffleAutoencoder, dict[str, Any]]:
-    """The averaged autoencoder of a run, of that or the last stage, and the run's facts."""
+    """The averaged autoencoder of a run, and the run's facts."""
     tensors, facts = checkpoint.load(folder)
-    along = "zoomldm" in facts["config"]  # its decoder learned along with a denoiser
-    config = facts["config"]["autoencoder" if along else "model"]
-    model = PixelShuffleAutoencoder(AutoencoderConfig.from_json(config))
-    model.load_state_dict(checkpoint.part(tensors, "average." + "autoencoder." * along))
+    model = PixelShuffleAutoencoder(AutoencoderConfig.from_json(facts["config"]["model"]))
+    model.load_state_dict(checkpoint.part(tensors, "average."))
+    return model.eval(), facts
+
+
+def load_renderer(folder: Path) -> tuple[Renderer, dict[str, Any]]:
+    """The averaged renderer of a run of the last stage, and the run's facts."""
+    tensors, facts = checkpoint.load(folder)
+    model = Renderer(RendererConfig.from_json(facts["config"]["renderer"]))
+    model.load_state_dict(checkpoint.part(tensors, "average.renderer."))
     return model.eval(), facts
 
 
@@ -90,21 +98,20 @@ def write(plan: BundlePlan) -> Path:
     embedder, embedder_facts = load_embedder(Path(plan.embedder), plan.embedder_prefix)
     zoomldm, zoomldm_facts = load_zoomldm(Path(plan.zoomldm))
     tables, scale = load_tables(Path(plan.tables))
+    renderer, _ = load_renderer(Path(plan.zoomldm))
     embedder = embedder.at_size(PATCH)
     parts: dict[str, bytes] = {}
     for module, name in (
         (embedder, "embedder"),
         (autoencoder, "autoencoder"),
         (zoomldm, "zoomldm"),
+        (renderer, "renderer"),
     ):
         export.round_weights(module)
         parts |= export.weights_part(module, name)
     parts |= export.codec_part(tables)
     channels, width = autoencoder.config.latent_channels, embedder.config.width
-    window = export.WINDOW
     images = torch.rand(8, 3, PATCH, PATCH) * 2 - 1
-    latent = torch.randn(1, channels, window, window)
-    decoder = export.Decode(autoencoder).eval()
     parts |= export.network_part(
         embedder,
         "embedder",
@@ -116,7 +123,9 @@ def write(plan: BundlePlan) -> Path:
     parts |= export.network_part(
         zoomldm, "denoiser", export.denoiser_feeds(channels, width), "clean", zoomldm.state_dict()
     )
-    parts |= export.network_part(decoder, "decoder", {"z": latent}, "rgb", autoencoder.state_dict())
+    parts |= export.network_part(
+        renderer, "renderer", export.renderer_feeds(channels), "rgb", renderer.state_dict()
+    )
     settings: dict[str, Any] = {
         "format": 1,
         "name": plan.name,
@@ -125,13 +134,18 @@ def write(plan: BundlePlan) -> Path:
         "embedder": embedder.config.to_json(),
         "autoencoder": autoencoder.config.to_json(),
         "zoomldm": zoomldm.config.to_json(),
+        "renderer": renderer.config.to_json(),
         "schedule": {"kind": "flow", "steps": plan.steps},
         "embedding_scale": scale,
         "anchors": plan.anchors,
-        "record": _record(
-            embedder=embedder_facts, autoencoder=autoencoder_facts, zoomldm=zoomldm_facts
-        ),
     }
+    facts = {"embedder": embedder_facts, "autoencoder": autoencoder_facts, "zoomldm": zoomldm_facts}
+    if plan.edm:
+        from wsicodec.train.edm_export import edm_part
+
+        settings["edm"], part, facts["edm"] = edm_part(Path(plan.edm))
+        parts |= part
+    settings["record"] = _record(**facts)
     if plan.remarks:
         settings["record"]["remarks"] = plan.remarks
     export.write_bundle(Path(plan.folder), settings, parts)

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from wsicodec.diffusion.windows import conditioning_map, lock_colour
 from wsicodec.geometry import Region
 from wsicodec.metrics.pictures import octave_ratios, psnr
-from wsicodec.models.autoencoder import FACTOR, PixelShuffleAutoencoder
+from wsicodec.models.autoencoder import FACTOR
+from wsicodec.models.renderer import Renderer
 from wsicodec.models.zoomldm import ZoomLDM
 from wsicodec.resample import box_reduce, double
 from wsicodec.train.data import Pixels, generator
-from wsicodec.train.variants import ANCHOR, code_anchor
-from wsicodec.train.zoomldm import Grid, draw
+from wsicodec.train.variants import ANCHOR, anchor_quality, code_anchor
+from wsicodec.train.zoomldm import Grid, draw, render
 
 Floats = NDArray[np.float32]
 
@@ -39,7 +40,7 @@ class Networks:
     """What draws."""
 
     zoomldm: ZoomLDM
-    autoencoder: PixelShuffleAutoencoder
+    renderer: Renderer
 
 
 def true_levels(rgb: Pixels) -> list[Pixels]:
@@ -50,9 +51,9 @@ def true_levels(rgb: Pixels) -> list[Pixels]:
     return levels
 
 
-def draw_chain(field: Field, networks: Networks, steps: int, quality: int) -> list[Pixels]:
+def draw_chain(field: Field, networks: Networks, steps: int, bpp: float) -> list[Pixels]:
     """Levels 0 to ANCHOR as decoded: the last one coded, the finer ones drawn."""
-    levels = [code_anchor(true_levels(field.rgb)[ANCHOR], quality)]
+    levels = [_anchor(true_levels(field.rgb)[ANCHOR], bpp)]
     for level in reversed(range(ANCHOR)):
         levels.insert(0, draw_level(field, networks, levels[0], level, steps))
     return levels
@@ -62,7 +63,7 @@ def draw_chain(field: Field, networks: Networks, steps: int, quality: int) -> li
 def draw_level(field: Field, networks: Networks, parent: Pixels, level: int, steps: int) -> Pixels:
     """One level from the one above it, as a single window."""
     height, width = parent.shape[0] * 2, parent.shape[1] * 2
-    channels = networks.autoencoder.config.latent_channels
+    channels = networks.renderer.config.latent_channels
     rng = generator(level, sum(map(ord, field.name)))
     noise = rng.standard_normal((channels, height // FACTOR, width // FACTOR), np.float32)
     d = networks.zoomldm.config.summarizer.embedding_width
@@ -77,7 +78,8 @@ def draw_level(field: Field, networks: Networks, parent: Pixels, level: int, ste
         "cond": torch.from_numpy(cond)[None],
         "mag": torch.tensor([field.mag_index + level]),
     }
-    rgb = networks.autoencoder.decode(draw(networks.zoomldm, batch, steps))[0]
+    latent = draw(networks.zoomldm, batch, steps)
+    rgb = render(networks.renderer, batch, latent)[0]
     drawn = ((rgb + 1) * 127.5).permute(1, 2, 0).numpy()
     drawn = lock_colour(drawn, parent.astype(np.float32))
     return np.clip(np.floor(drawn + 0.5), 0, 255).astype(np.uint8)
@@ -96,25 +98,29 @@ def compare(ours: Pixels, true: Pixels) -> dict[str, float]:
     return {"psnr": psnr(true, ours), **octave_ratios(true, ours)}
 
 
+def _anchor(rgb: Pixels, bpp: float) -> Pixels:
+    return code_anchor(rgb, anchor_quality(rgb, 1.0, bpp))
+
+
 def medians(rows: Sequence[dict[str, float]]) -> dict[str, float]:
     """Column medians."""
     return {k: float(np.median([r[k] for r in rows])) for k in rows[0]}
 
 
 def measure(
-    fields: Sequence[Field], networks: Networks, steps: Sequence[int], quality: int
+    fields: Sequence[Field], networks: Networks, steps: Sequence[int], bpp: float
 ) -> list[dict[str, float]]:
     """One row of medians per level and step count; 0 steps is the enlarged anchor."""
     rows: dict[tuple[int, int], list[dict[str, float]]] = {}
     for field in fields:
         true = true_levels(field.rgb)
-        anchor = code_anchor(true[ANCHOR], quality)
+        anchor = _anchor(true[ANCHOR], bpp)
         for level in range(ANCHOR):
             rows.setdefault((level, 0), []).append(
                 compare(enlarge(anchor, ANCHOR - level), true[level])
             )
         for count in steps:
-            drawn = draw_chain(field, networks, count, quality)
+            drawn = draw_chain(field, networks, count, bpp)
             for level in range(ANCHOR):
                 rows.setdefault((level, count), []).append(compare(drawn[level], true[level]))
     return [{"level": k[0], "steps": k[1], **medians(v)} for k, v in sorted(rows.items())]

@@ -9,7 +9,7 @@ import numpy as np
 
 from wsicodec.coding.quantizer import EmbeddingTables, dequantize, quantize
 from wsicodec.geometry import PATCH
-from wsicodec.train.bundle import load_autoencoder, load_tables, load_zoomldm
+from wsicodec.train.bundle import load_renderer, load_tables, load_zoomldm
 from wsicodec.train.chain import Field, Networks, measure
 from wsicodec.train.data import DataConfig, Sampler, generator, load_pictures
 from wsicodec.train.prepare import patch_embedder
@@ -24,12 +24,11 @@ class ChainMeasurement:
     out: str = "benchmarks/results/training/chain.csv"
     embedder: str = "runs/embedder"
     embedder_prefix: str = "average.teacher."
-    autoencoder: str = "runs/autoencoder"
-    zoomldm: str = "runs/distill"
+    zoomldm: str = "runs/distill"  # denoiser and renderer
     tables: str = "runs/codec"
     fields: int = 24  # at most one per picture
     side: int = 512  # pixels
-    quality: int = 18  # of the anchor's AVIF
+    bpp: float = 0.019  # of the anchor's AVIF, bits per level-0 pixel
     steps: tuple[int, ...] = (1, 2, 4)
     seed: int = 11
     data: DataConfig = field(default_factory=lambda: DataConfig(split="val"))
@@ -38,15 +37,15 @@ class ChainMeasurement:
 def measure_chain(config: ChainMeasurement) -> None:
     """Draw the fields' chains and write the medians; 0 steps is the enlarged anchor."""
     zoomldm, facts = load_zoomldm(Path(config.zoomldm))
-    networks = Networks(zoomldm, load_autoencoder(Path(config.autoencoder))[0])
+    networks = Networks(zoomldm, load_renderer(Path(config.zoomldm))[0])
     tensors, scale = load_tables(Path(config.tables))
     embed = patch_embedder(Path(config.embedder), config.embedder_prefix)
     tables = EmbeddingTables.from_tensors(tensors)
     bare = choose_fields(config)
     fields = [dataclasses.replace(f, grid=field_grid(f, embed, tables, scale)) for f in bare]
-    rows = measure(fields, networks, config.steps, config.quality)
+    rows = measure(fields, networks, config.steps, config.bpp)
     Path(config.out).parent.mkdir(parents=True, exist_ok=True)
-    common = {"patches": facts["seen"], "fields": len(fields), "quality": config.quality}
+    common = {"patches": facts["seen"], "fields": len(fields), "bpp": config.bpp}
     with Path(config.out).open("w", newline="", encoding="utf-8") as lines:
         writer = csv.DictWriter(lines, [*common, *rows[0]])
         writer.writeheader()

@@ -18,30 +18,11 @@ from safetensors.numpy import save
 from torch import Tensor, nn
 
 from wsicodec.errors import BundleError
-from wsicodec.models.autoencoder import PixelShuffleAutoencoder
 
 OPSET = 17
 WINDOW = 40  # latent cells a side, as `diffusion.windows` cuts them
 TOLERANCE = 1e-4  # largest difference between a graph and its module, absolute
 LARGEST_CONSTANT = 4096  # values of a constant that is not a weight
-
-
-class Decode(nn.Module):
-    """The decoding half of an autoencoder as a module of its own, under the same names."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, autoencoder: PixelShuffleAutoencoder) -> None:
-        super().__init__()
-        self.decoder = autoencoder.decoder
-        self.register_buffer("mean", autoencoder.mean)
-        self.register_buffer("std", autoencoder.std)
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Standardised latents to pixels."""
-        rgb: Tensor = self.decoder(z * self.std[:, None, None] + self.mean[:, None, None])
-        return rgb
 
 
 def half(weights: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
@@ -161,6 +142,12 @@ def denoiser_feeds(channels: int, width: int) -> dict[str, Tensor]:
         "cond": normal(1, width + 1, WINDOW // 4, WINDOW // 4),
         "mag": torch.ones(1, dtype=torch.int64),
     }
+
+
+def renderer_feeds(channels: int) -> dict[str, Tensor]:
+    """Example inputs of a renderer for one window."""
+    feeds = denoiser_feeds(channels, 1)
+    return {"latent": feeds["x"]} | {k: feeds[k] for k in ("parent", "has_parent", "mag")}
 
 
 def write_bundle(folder: Path, settings: dict[str, Any], parts: Mapping[str, bytes]) -> None:

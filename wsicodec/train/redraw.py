@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from wsicodec.coding.quantizer import EmbeddingTables
 from wsicodec.diffusion.windows import conditioning_map, lock_colour
 from wsicodec.geometry import Region
-from wsicodec.models.autoencoder import FACTOR, PixelShuffleAutoencoder
+from wsicodec.models.autoencoder import FACTOR
+from wsicodec.models.renderer import Renderer
 from wsicodec.models.zoomldm import ZoomLDM
 from wsicodec.resample import double
-from wsicodec.train.bundle import load_autoencoder, load_tables, load_zoomldm
+from wsicodec.train.bundle import load_renderer, load_tables, load_zoomldm
 from wsicodec.train.data import DataConfig, Pixels, generator, load_pictures
 from wsicodec.train.loop import rank_of_process
 from wsicodec.train.variants import (
@@ -29,7 +30,7 @@ from wsicodec.train.variants import (
     cut,
     load_variants,
 )
-from wsicodec.train.zoomldm import Grid, decoded_grid, draw
+from wsicodec.train.zoomldm import Grid, decoded_grid, draw, render
 
 LEVEL = ANCHOR - 1
 
@@ -38,8 +39,7 @@ LEVEL = ANCHOR - 1
 class Redrawing:
     """Which networks draw which variants."""
 
-    zoomldm: str = "runs/zoomldm"
-    autoencoder: str = "runs/autoencoder"
+    zoomldm: str = "runs/distill"  # denoiser and renderer
     tables: str = "runs/codec"
     seed: int = 0
     data: DataConfig = field(default_factory=DataConfig)
@@ -52,7 +52,7 @@ def redraw(config: Redrawing) -> None:
     Under torchrun every process draws variants of its own.
     """
     zoomldm, _ = load_zoomldm(Path(config.zoomldm))
-    autoencoder, _ = load_autoencoder(Path(config.autoencoder))
+    renderer, _ = load_renderer(Path(config.zoomldm))
     tensors, scale = load_tables(Path(config.tables))
     tables = EmbeddingTables.from_tensors(tensors)
     variants = load_variants(load_pictures(config.data), config.variants)
@@ -62,7 +62,7 @@ def redraw(config: Redrawing) -> None:
             continue
         grid = decoded_grid(variant, tables, scale)
         rng = generator(config.seed, number)
-        drawn = draw_level(variant, grid, zoomldm, autoencoder, rng)
+        drawn = draw_level(variant, grid, zoomldm, renderer, rng)
         # A reader may have the old one mapped: put a new file in its place.
         np.save(variant.folder / "drawn.tmp.npy", drawn)
         (variant.folder / "drawn.tmp.npy").replace(variant.folder / "drawn.npy")
@@ -72,7 +72,7 @@ def draw_level(
     variant: Variant,
     grid: Grid | None,
     zoomldm: ZoomLDM,
-    autoencoder: PixelShuffleAutoencoder,
+    renderer: Renderer,
     rng: np.random.Generator,
 ) -> Pixels:
     """Level 1 of a variant, block by block; blocks of glass are the anchor enlarged."""
@@ -90,7 +90,7 @@ def draw_level(
             )
             if grid is not None:
                 cond = conditioning_map(grid.vectors, grid.valid, (0, 0), region, LEVEL)
-            whole = _draw_block(parent, cond, variant.mag_index + LEVEL, zoomldm, autoencoder, rng)
+            whole = _draw_block(parent, cond, variant.mag_index + LEVEL, zoomldm, renderer, rng)
             inner = whole[MARGIN:-MARGIN, MARGIN:-MARGIN]
             part = out[y : y + BLOCK, x : x + BLOCK]
             part[:] = inner[: part.shape[0], : part.shape[1]]
@@ -103,11 +103,11 @@ def _draw_block(
     cond: NDArray[np.float32],
     mag: int,
     zoomldm: ZoomLDM,
-    autoencoder: PixelShuffleAutoencoder,
+    renderer: Renderer,
     rng: np.random.Generator,
 ) -> Pixels:
     cells = 2 * parent.shape[0] // FACTOR
-    noise = rng.standard_normal((autoencoder.config.latent_channels, cells, cells), np.float32)
+    noise = rng.standard_normal((renderer.config.latent_channels, cells, cells), np.float32)
     batch = {
         "noise": torch.from_numpy(noise)[None],
         "parent": torch.from_numpy(parent.transpose(2, 0, 1).copy())[None].float() / 127.5 - 1,
@@ -115,7 +115,7 @@ def _draw_block(
         "cond": torch.from_numpy(cond)[None],
         "mag": torch.tensor([mag]),
     }
-    rgb = autoencoder.decode(draw(zoomldm, batch, 1))[0]
+    rgb = render(renderer, batch, draw(zoomldm, batch, 1))[0]
     drawn = ((rgb + 1) * 127.5).permute(1, 2, 0).numpy()
     return _bytes(lock_colour(drawn, parent.astype(np.float32)))
 

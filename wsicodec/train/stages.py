@@ -63,6 +63,13 @@ def run_distill(path: Path) -> None:
     _loop(load_config(DistillTraining, path), DistillStage)
 
 
+def run_edm(path: Path) -> None:
+    """The model that draws embedding grids of slides that never were."""
+    from wsicodec.train.edm import EdmStage, EdmTraining
+
+    _loop(load_config(EdmTraining, path), EdmStage)
+
+
 def run_variants(path: Path) -> None:
     """Latents and embeddings of flipped and re-stained tissue."""
     from wsicodec.train.prepare import Preparation, prepare
@@ -137,6 +144,7 @@ STAGES: dict[str, Callable[[Path], None]] = {
     "codec": run_codec,
     "zoomldm": run_zoomldm,
     "distill": run_distill,
+    "edm": run_edm,
     "redraw": run_redraw,
     "chain": run_chain,
     "bundle": run_bundle,

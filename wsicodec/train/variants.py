@@ -38,8 +38,9 @@ class VariantConfig:
     count: int = 8
     seed: int = 0
     area: float = 8.0  # megapixels of tissue per source and variant; more is spread over variants
-    qualities: tuple[int, ...] = (18, 18, 18, 18, 18, 18, 18, 12, 25, 50)
-    # of the anchor's AVIF, one drawn per picture: mostly the preset's, some either side of it
+    rates: tuple[float, ...] = (0.0225, 0.0225, 0.0225, 0.0225, 0.0225, 0.0225, 0.012, 0.04, 0.09)
+    # of the anchor's AVIF, bits per level-0 pixel of tissue, one drawn per picture: mostly the
+    # preset's, some either side of it
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
@@ -171,6 +172,18 @@ def blemished(rgb: Pixels, index: int, config: VariantConfig) -> Pixels:
     return augment.jpeg_again(rgb, augment.draw_jpeg(rng, config.augment))
 
 
+def anchor_quality(rgb: Pixels, tissue: float, bpp: float) -> int:
+    """The quality in which an anchor with a share of tissue keeps to a rate, as encoding does.
+
+    Pictures here are small: what every file has, however empty, is not counted.
+    """
+    from wsicodec.coding.images import ImageFormat, best_quality, encode_image
+
+    area = rgb.shape[0] * rgb.shape[1] << 2 * ANCHOR
+    empty = len(encode_image(np.zeros_like(rgb), ImageFormat("avif", 18)))
+    return best_quality(rgb, "avif", bpp * area * tissue / 8 + empty)
+
+
 def code_anchor(rgb: Pixels, quality: int) -> Pixels:
     """The anchor as a reader gets it."""
     from wsicodec.coding.images import ImageFormat, decode_image, encode_image
@@ -202,8 +215,9 @@ def make_latents(
         level = box_reduce(level, 2)
         np.save(folder / f"rgb_{k + 1}.npy", level)
         if k + 1 == ANCHOR:
-            draw = generator(config.seed + 1, index).integers(len(config.qualities))
-            np.save(folder / "coded.npy", code_anchor(seen, config.qualities[int(draw)]))
+            rate = generator(config.seed + 1, index).choice(config.rates)
+            quality = anchor_quality(seen, float(tissue.mean()), float(rate))
+            np.save(folder / "coded.npy", code_anchor(seen, quality))
     (folder / "done.json").write_text(json.dumps({"index": index}))
 
 

@@ -1,5 +1,6 @@
 """Stage `zoomldm`: summarizer and U-Net together, all magnifications, from variants made before."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from wsicodec.diffusion.windows import conditioning_map
 from wsicodec.geometry import Region
 from wsicodec.models.autoencoder import FACTOR
 from wsicodec.models.blocks import channels_last
+from wsicodec.models.renderer import Renderer
 from wsicodec.models.zoomldm import ZoomLDM, ZoomLDMConfig
 from wsicodec.train import checkpoint
 from wsicodec.train.bundle import load_autoencoder, load_tables, load_zoomldm
@@ -169,15 +171,29 @@ class ZoomStage:
     def sheet(self, steps: int = 4) -> NDArray[np.uint8]:
         """Per column: the parent enlarged, what is drawn in `steps`, the decoded truth."""
         samples = [self.sample(2**40 + 64 * i) for i in range(6)]
-        rows: list[list[NDArray[np.float32]]] = [[], [], []]
+        rows: list[list[Tensor]] = [[], [], []]
         for sample in samples:
             batch = {k: torch.from_numpy(np.asarray(v))[None] for k, v in sample.items()}
-            parent = torch.nn.functional.interpolate(batch["parent"], scale_factor=2.0)
-            drawn = self.autoencoder.decode(draw(self.model, batch, steps))
-            true = self.autoencoder.decode(batch["latent"])
-            for row, image in zip(rows, (parent, drawn, true), strict=True):
-                row.append(image[0].clamp(-1, 1).add(1).mul(127.5).permute(1, 2, 0).numpy())
-        return np.concatenate([np.concatenate(r, 1) for r in rows]).round().astype(np.uint8)
+            rows[0].append(torch.nn.functional.interpolate(batch["parent"], scale_factor=2.0))
+            rows[1].append(self.autoencoder.decode(draw(self.model, batch, steps)))
+            rows[2].append(self.autoencoder.decode(batch["latent"]))
+        return sheet_of([torch.cat(row) for row in rows])
+
+
+def sheet_of(rows: Sequence[Tensor]) -> NDArray[np.uint8]:
+    """Rows of pictures (n, 3, h, w) around [-1, 1], all of one size, as one picture."""
+    whole = torch.cat([torch.cat(list(row), 2) for row in rows], 1)
+    image: NDArray[np.uint8] = (
+        whole.clamp(-1, 1).add(1).mul(127.5).round().byte().permute(1, 2, 0).numpy(force=True)
+    )
+    return image
+
+
+def render(renderer: Renderer, batch: dict[str, Tensor], latent: Tensor) -> Tensor:
+    """Pixels (n, 3, 8h, 8w) of latents over the batch's parents."""
+    parent = batch["parent"].contiguous(memory_format=torch.channels_last)
+    rgb: Tensor = renderer(latent, parent, batch["has_parent"], batch["mag"])
+    return rgb
 
 
 @torch.no_grad()

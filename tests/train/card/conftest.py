@@ -16,6 +16,7 @@ AUTOENCODER = {
     "latent_channels": 4, "widths": [8, 8, 8], "encoder_blocks": [1, 1, 1],
     "decoder_blocks": [1, 1, 1],
 }  # fmt: skip
+RENDERER = {"latent_channels": 4, "widths": [8, 8, 8], "blocks": [1, 1, 1]}
 ZOOMLDM = {"unet": UNET, "summarizer": {"embedding_width": 24, "width": 8, "blocks": 1}}
 DINO = {"prototypes": 16, "hidden": 16, "bottleneck": 8}
 LOOP = {"batch": 4, "average": 40}
@@ -50,7 +51,7 @@ class Runs:
             },
             "autoencoder": {"side": 64, "loop": LOOP},
             "zoomldm": zoomldm,
-            "distill": {"zoomldm": zoomldm, "critic": 8, "loop": LOOP},
+            "distill": {"zoomldm": zoomldm, "renderer": RENDERER, "critic": 8, "loop": LOOP},
         }  # fmt: skip
         return {"stage": name, "share": share, "settings": known[name] | settings}
 

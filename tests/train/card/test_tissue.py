@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 
 from wsicodec.diffusion.windows import conditioning_map  # noqa: E402
 from wsicodec.geometry import Region  # noqa: E402
+from wsicodec.models.renderer import Renderer, RendererConfig  # noqa: E402
 from wsicodec.resample import box_reduce  # noqa: E402
 from wsicodec.train.card.bank import Bank, Where  # noqa: E402
 from wsicodec.train.card.draws import Windows  # noqa: E402
@@ -190,6 +191,9 @@ def test_drawn_parents_stand_in_once_they_exist(stage: CardZoom, variants: Varia
     windows = windows_of(variants, 64)
     shares = {"drawn": 1.0, "blend": 0.0, "blur": 0.0, "noise": 0.0}
     before, _ = parents_of(variants, windows, **shares)
+    stage.refresh()
+    assert torch.equal(parents_of(variants, windows, **shares)[0], before)
+    stage.renderer = Renderer(RendererConfig(4, (8, 8, 8), (1, 1, 1)))
     stage.refresh()
     after, _ = parents_of(variants, windows, **shares)
     fine = torch.from_numpy(windows.level == 0)

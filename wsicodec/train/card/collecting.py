@@ -54,7 +54,7 @@ def stages_of(trained: list[str], tensors: dict[str, Tensor]) -> dict[str, dict[
     stages = {}
     rest = set(trained)
     if "critic" in rest:  # the last stage: its run holds the other two networks as well
-        names = ("zoomldm", "autoencoder", "critic")
+        names = ("zoomldm", "renderer", "critic")
         stages["distill"] = {
             f"{name}.{k}": v for name in names for k, v in part(tensors, f"{name}.").items()
         }

@@ -11,6 +11,7 @@ from wsicodec.coding.quantizer import EmbeddingTables
 from wsicodec.errors import ConfigError
 from wsicodec.models.autoencoder import PixelShuffleAutoencoder
 from wsicodec.models.blocks import channels_last
+from wsicodec.models.renderer import Renderer, RendererConfig
 from wsicodec.models.vit import VisionTransformer
 from wsicodec.models.zoomldm import ZoomLDM
 from wsicodec.train.autoencoder import AutoencoderTraining
@@ -35,7 +36,7 @@ M = TypeVar("M", bound=nn.Module)
 
 @dataclass
 class Deck:
-    """Networks by group: embedder (all of it), autoencoder, zoomldm, critic; averages, in float."""
+    """Networks by group: embedder (all of it), autoencoder, zoomldm, renderer, critic; averages."""
 
     device: torch.device
     plan: Plan
@@ -110,6 +111,7 @@ class Deck:
 
 AUTOENCODER_EXACT = ("encoder.linear", "encoder.last", "decoder.linear", "decoder.last")
 ZOOMLDM_EXACT = ("guess", "unet.last")
+RENDERER_EXACT = ("enlarge", "last")
 
 
 def new_zoomldm(deck: Deck, config: ZoomTraining, *, fresh: bool) -> ZoomLDM:
@@ -118,6 +120,14 @@ def new_zoomldm(deck: Deck, config: ZoomTraining, *, fresh: bool) -> ZoomLDM:
     if fresh:
         return deck.ready(model, ZOOMLDM_EXACT)
     return deck.place(model, "zoomldm", ZOOMLDM_EXACT)
+
+
+def new_renderer(deck: Deck, config: RendererConfig) -> Renderer:
+    """The renderer to train: the packed one, or one that only enlarges."""
+    model = Renderer(config)
+    if "renderer" not in deck.weights:
+        return deck.ready(model, RENDERER_EXACT)
+    return deck.place(model, "renderer", RENDERER_EXACT)
 
 
 def keep_exact(module: nn.Module, device: torch.device) -> None:

@@ -26,7 +26,7 @@ from wsicodec.train.codec import CodecFit
 from wsicodec.train.config import to_record
 from wsicodec.train.data import MAP_STEP, DataConfig, Picture, Pixels, generator, load_pictures
 from wsicodec.train.distill import DistillTraining
-from wsicodec.train.variants import ANCHOR, CELL, VariantConfig, code_anchor
+from wsicodec.train.variants import ANCHOR, CELL, VariantConfig, anchor_quality, code_anchor
 
 MEBIBYTE = 1 << 20
 BLOCK = 128  # pixels; tissue and the blocks around it are kept, the rest is one colour of glass
@@ -54,7 +54,7 @@ class Packing:
     area: float = 40.0  # megapixels at most of one source; larger pictures are cut
     form: str = "webp"  # or jpeg; webp has 2 dB more at the same bytes, but halved chroma
     qualities: tuple[int, ...] = (95, 92, 90, 87, 84, 80, 75, 70, 65, 60, 55, 50, 45, 40)
-    anchors: int = 1  # coded anchors of a picture, each of another of the variants' qualities
+    anchors: int = 1  # coded anchors of a picture, each of another of the variants' rates
     variants: VariantConfig = field(default_factory=VariantConfig)
     bytes_per_vector: float = 24.0  # of tables that are fitted on the card to a new embedder
     limit: float = 40.0  # MiB of the whole folder
@@ -101,20 +101,19 @@ def _pack_networks(config: Packing, folder: Path) -> dict[str, Any]:
     _take(arrays, tensors, kept, "embedder." + kept.removeprefix("average."))
     seen, configs = {"embedder": int(facts["seen"])}, {"embedder": facts["config"]}
     tensors, facts = checkpoint.load(Path(config.autoencoder))
-    along = "zoomldm" in facts["config"]
-    _take(arrays, tensors, "average." + "autoencoder." * along, "autoencoder.")
-    model = facts["config"]["autoencoder" if along else "model"]
-    configs["autoencoder"] = {"model": model} if along else facts["config"]
-    seen["autoencoder"] = 0 if along else int(facts["seen"])
+    _take(arrays, tensors, "average.", "autoencoder.")
+    configs["autoencoder"] = facts["config"]
+    seen["autoencoder"] = int(facts["seen"])
     tensors, facts = checkpoint.load(Path(config.zoomldm))
     along = "zoomldm" in facts["config"]
     _take(arrays, tensors, "average." + "zoomldm." * along, "zoomldm.")
     if along:
+        _take(arrays, tensors, "average.renderer.", "renderer.")
         _take(arrays, tensors, "average.critic.", "critic.")
     configs["zoomldm"] = facts["config"]["zoomldm"] if along else facts["config"]
     seen["distill" if along else "zoomldm"] = int(facts["seen"])
     given = facts["config"] if along else to_record(DistillTraining())
-    configs["distill"] = given | {"zoomldm": configs["zoomldm"], "autoencoder": model}
+    configs["distill"] = given | {"zoomldm": configs["zoomldm"]}
     configs["codec"] = to_record(CodecFit(bytes_per_vector=config.bytes_per_vector))
     tables, scale = load_tables(Path(config.tables))
     arrays |= {f"tables.{k}": v for k, v in tables.items()}
@@ -204,19 +203,19 @@ def _pack_anchors(
     config: Packing, pictures: Sequence[Picture], folder: Path
 ) -> tuple[list[list[str]], float]:
     """Write coded anchors; gives their names and how far these files are off, of 255."""
-    known, counts = np.unique(config.variants.qualities, return_counts=True)
+    known, counts = np.unique(config.variants.rates, return_counts=True)
 
     def write(number: int) -> tuple[list[str], list[float]]:
-        rgb = pictures[number].levels[0]
+        rgb, tissue = pictures[number].levels[0], float(pictures[number].tissue.mean())
         if latent_levels(*rgb.shape[:2]) < ANCHOR:
             return [], []
         rng, names, errors = generator(config.variants.seed, number), [], []
         several = min(config.anchors, len(known))
         chosen = rng.choice(known, several, replace=False, p=counts / counts.sum())
         small = box_reduce(rgb, 1 << ANCHOR)
-        for quality in chosen:
-            coded = code_anchor(small, int(quality))
-            name = f"{number:04d}_{quality}.{ANCHOR_FORM}"
+        for nth, bpp in enumerate(chosen.tolist()):
+            coded = code_anchor(small, anchor_quality(small, tissue, bpp))
+            name = f"{number:04d}_{nth}.{ANCHOR_FORM}"
             (folder / name).write_bytes(coded_bytes(coded, ANCHOR_FORM, ANCHOR_QUALITY))
             errors.append(float(np.abs(decode(folder / name).astype(int) - coded).mean()))
             names.append(name)

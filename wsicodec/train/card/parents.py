@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsicodec.models.autoencoder import FACTOR, PixelShuffleAutoencoder
+from wsicodec.models.autoencoder import FACTOR
+from wsicodec.models.renderer import Renderer
 from wsicodec.models.zoomldm import ZoomLDM
 from wsicodec.train.card.bank import Where, send
 from wsicodec.train.card.draws import Windows
@@ -78,9 +79,8 @@ def _enlarged(variants: Variants, squares: Squares) -> Tensor:
 
 @torch.no_grad()
 def redraw(
-    variants: Variants, zoomldm: ZoomLDM, autoencoder: PixelShuffleAutoencoder,
-    noise: torch.Generator,
-) -> None:  # fmt: skip
+    variants: Variants, zoomldm: ZoomLDM, renderer: Renderer, noise: torch.Generator
+) -> None:
     """Draw level 1 of every variant in one step from its anchor, as stage `redraw` does."""
     rows = []
     for place, (coded, drawn) in enumerate(
@@ -100,14 +100,14 @@ def redraw(
         squares = Squares(
             place, torch.full_like(place, LEVEL), y - MARGIN, x - MARGIN, BLOCK + 2 * MARGIN
         )
-        drawn_part = _draw(variants, squares, zoomldm, autoencoder, noise)
+        drawn_part = _draw(variants, squares, zoomldm, renderer, noise)
         inner = to_bytes(drawn_part[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN]).permute(0, 3, 1, 2)
         variants.pixels.put(Where(variants.drawn[place], y, x), inner)
     variants.is_drawn = variants.has_coded & (variants.mags == 0)
 
 
 def _draw(
-    variants: Variants, squares: Squares, zoomldm: ZoomLDM, autoencoder: PixelShuffleAutoencoder,
+    variants: Variants, squares: Squares, zoomldm: ZoomLDM, renderer: Renderer,
     noise: torch.Generator,
 ) -> Tensor:  # fmt: skip
     side = squares.side
@@ -115,9 +115,10 @@ def _draw(
     parent = variants.pixels.gather(where, side // 2).float()
     count, device = len(squares.place), variants.device
     one = torch.ones(count, device=device)
-    shape = (count, autoencoder.config.latent_channels, side // FACTOR, side // FACTOR)
+    shape = (count, renderer.config.latent_channels, side // FACTOR, side // FACTOR)
     start = torch.randn(shape, generator=noise, device=device)
     mag = torch.full((count,), LEVEL, device=device)  # only pictures whose level 0 is the finest
-    told = parent.div(127.5).sub(1), one, variants.conditions(squares), mag
-    rgb = autoencoder.decode(zoomldm(start, one, one, *told)).float()
+    above = parent.div(127.5).sub(1)
+    latent = zoomldm(start, one, one, above, one, variants.conditions(squares), mag)
+    rgb = renderer(latent, above, one, mag).float()
     return lock_colour(rgb.add(1).mul(127.5), parent)

@@ -8,15 +8,15 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wsicodec.errors import ConfigError
 from wsicodec.models.autoencoder import FACTOR, PixelShuffleAutoencoder
 from wsicodec.models.blocks import channels_last
+from wsicodec.models.renderer import Renderer
 from wsicodec.train import augment
 from wsicodec.train.adversary import Critic
 from wsicodec.train.augment import AugmentConfig
 from wsicodec.train.autoencoder import AutoencoderStage, AutoencoderTraining
 from wsicodec.train.card.bank import send
-from wsicodec.train.card.deck import AUTOENCODER_EXACT, Deck, Weights, new_zoomldm
+from wsicodec.train.card.deck import AUTOENCODER_EXACT, Deck, Weights, new_renderer, new_zoomldm
 from wsicodec.train.card.parents import draw_parents, redraw
 from wsicodec.train.card.pixels import blur, draw_bends, resample, to_bytes, turn_each
 from wsicodec.train.card.plan import StagePlan
@@ -25,10 +25,10 @@ from wsicodec.train.card.variants import Variants
 from wsicodec.train.checkpoint import part
 from wsicodec.train.data import generator
 from wsicodec.train.dino import Distillation
-from wsicodec.train.distill import JUDGED, DistillStage, DistillTraining, Trio
+from wsicodec.train.distill import BORDER, DistillStage, DistillTraining, Trio
 from wsicodec.train.embedder import EmbedderStage, EmbedderTraining
 from wsicodec.train.guess import fit_guess
-from wsicodec.train.zoomldm import CELL, ZoomStage, ZoomTraining, draw
+from wsicodec.train.zoomldm import CELL, ZoomStage, ZoomTraining, draw, render, sheet_of
 
 Batch = dict[str, Tensor]
 SHEET, FINISH, START = 2**40, 2**41, 2**42  # numbers of batches that are not trained on
@@ -228,6 +228,9 @@ class CardZoom(ZoomStage):
         self.autoencoder = deck.autoencoder()
         self.renew(number)
         self.model = new_zoomldm(deck, config, fresh=fresh)
+        self.renderer: Renderer | None = None
+        if "renderer" in deck.weights:
+            self.renderer = new_renderer(deck, deck.settled("distill").renderer)
         if fresh:
             batch = {k: v.cpu().numpy() for k, v in self.batch(START, 256).items()}
             fit_guess(self.model, [{k: v[i] for k, v in batch.items()} for i in range(256)])
@@ -245,10 +248,10 @@ class CardZoom(ZoomStage):
         return self.tissue
 
     def refresh(self) -> None:
-        """Draw the parents of level 0 anew."""
-        if self.config.parents.drawn > 0:
+        """Draw the parents of level 0 anew, once there is something to draw with."""
+        if self.config.parents.drawn > 0 and self.renderer is not None:
             with self.deck.autocast():
-                redraw(self.round, self.model, self.autoencoder, self.deck.noise(START + 1))
+                redraw(self.round, self.model, self.renderer, self.deck.noise(START + 1))
 
     def batch(self, number: int, count: int) -> Batch:
         """Clean latent, noise, time, step, parent, conditioning and magnification."""
@@ -284,9 +287,7 @@ class CardZoom(ZoomStage):
         with torch.device(self.deck.device):
             drawn = self.autoencoder.decode(draw(self.model, batch, steps))
         parent = F.interpolate(batch["parent"], scale_factor=2.0)
-        rows = [parent, drawn, self.autoencoder.decode(batch["latent"])]
-        images = [to_bytes(r.float().add(1).mul(127.5)).cpu().numpy() for r in rows]
-        return np.concatenate([np.concatenate(list(r), 1) for r in images])
+        return sheet_of([parent, drawn, self.autoencoder.decode(batch["latent"])])
 
     def finish(self) -> None:
         """Nothing to complete."""
@@ -302,18 +303,13 @@ class CardDistill(DistillStage):
     def __init__(self, config: DistillTraining, deck: Deck, number: int, *, fresh: bool) -> None:
         self.config, self.deck = config, deck
         self.flow: CardZoom = CardZoom(config.zoomldm, deck, number, fresh=fresh, pixels=True)
-        if self.flow.autoencoder.config != config.autoencoder:
-            raise ConfigError(
-                f"expected the packed autoencoder to be {config.autoencoder}, found "
-                f"{self.flow.autoencoder.config}; name its sizes in the settings"
-            )
-        self.flow.autoencoder.decoder.requires_grad_()
         torch.manual_seed(config.loop.seed)
         critic = Critic(config.zoomldm.model.summarizer.embedding_width + 1, config.critic)
         if "critic" in deck.weights:
             critic.load_state_dict(deck.weights["critic"])
         critic = deck.ready(critic, tuple(f"heads.{k}" for k in range(len(critic.heads))))
-        self.model = channels_last(Trio(self.flow.model, self.flow.autoencoder, critic))
+        self.flow.renderer = new_renderer(deck, config.renderer)
+        self.model = channels_last(Trio(self.flow.model, self.flow.renderer, critic))
 
     def renew(self, number: int, /) -> None:
         """As the flow's; the encoder does not train, so latents keep their meaning."""
@@ -325,22 +321,29 @@ class CardDistill(DistillStage):
 
     def batch(self, number: int, count: int) -> Batch:
         """As the flow's, and a direction in which the critic should be flat."""
-        side, device = JUDGED * FACTOR, self.deck.device
+        device = self.deck.device
+        batch = self.flow.batch(number, count)
+        side = batch["rgb"].shape[-1] - 2 * BORDER
         noise = self.deck.noise(number + START)
         nudge = torch.randn((count, 3, side, side), generator=noise, device=device)
         side_to_cut = torch.full((count,), number % 2)  # at home: a branch asks for it
-        return self.flow.batch(number, count) | {"nudge": nudge, "first": side_to_cut}
+        return batch | {"nudge": nudge, "first": side_to_cut}
 
     def sheet(self) -> NDArray[np.uint8]:
-        """As the flow's, in one step."""
-        return self.flow.sheet(steps=1)
+        """Per column: the parent enlarged, what is drawn in one step, the truth."""
+        batch = self.flow.batch(SHEET, 6)
+        with torch.device(self.deck.device):
+            latent = draw(self.model.zoomldm, batch, 1)
+        drawn = render(self.model.renderer, batch, latent)
+        parent = F.interpolate(batch["parent"], scale_factor=2.0)
+        return sheet_of([parent, drawn, batch["rgb"].float().div(127.5).sub(1)])
 
     def finish(self) -> None:
         """Nothing to complete."""
 
     def groups(self, average: Weights) -> dict[str, Weights]:
         """One group per network."""
-        return {name: part(average, f"{name}.") for name in ("zoomldm", "autoencoder", "critic")}
+        return {name: part(average, f"{name}.") for name in ("zoomldm", "renderer", "critic")}
 
 
 def new_stage(planned: StagePlan, deck: Deck, number: int, *, fresh: bool) -> CardStage:
