@@ -6,13 +6,17 @@ import pytest
 from wsicodec.config import BLANK, GENERATED, MEASURED
 from wsicodec.errors import BundleError, ConfigError
 from wsicodec.geometry import Region
-from wsicodec.models.bundle import Bundle
+from wsicodec.models.bundle import AnchorPlan, Bundle
 from wsicodec.presets import PRESETS
 from wsicodec.store.plan import Picture, patch_classes, plan_pictures, snap_regions
 
 
+def own_quality(plan: AnchorPlan) -> int:
+    return plan.quality
+
+
 def pictures(preset: str, bundle: Bundle, side: int = 40_000) -> list[tuple[str, int, str]]:
-    found = plan_pictures((side, side), PRESETS[preset], bundle, None)
+    found = plan_pictures((side, side), PRESETS[preset], bundle, None, own_quality)
     return [(p.path, p.level, p.form.codec) for p in found]
 
 
@@ -35,7 +39,7 @@ def test_a_large_slide_has_overviews(
 
 
 def test_a_small_slide_has_none_and_is_not_padded(fake_bundle: Bundle) -> None:
-    (anchor,) = plan_pictures((1000, 4000), PRESETS["standard"], fake_bundle, None)
+    (anchor,) = plan_pictures((1000, 4000), PRESETS["standard"], fake_bundle, None, own_quality)
     assert anchor == Picture("anchor", 2, (250, 1000), anchor.form)
     assert anchor.chunk == (250, 1000)
 

@@ -1,5 +1,6 @@
 """What a store will hold, decided before a pixel is read."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from wsicodec.coding.images import LOSSLESS, ImageFormat
 from wsicodec.config import BLANK, GENERATED, MEASURED
 from wsicodec.errors import BundleError, ConfigError
 from wsicodec.geometry import LEVELS, PATCH, Region, level_shape
-from wsicodec.models.bundle import Bundle
+from wsicodec.models.bundle import AnchorPlan, Bundle
 from wsicodec.presets import Preset
 from wsicodec.store.metadata import CHUNK, GRID_CHUNK
 
@@ -55,12 +56,17 @@ class Picture:
 
 
 def plan_pictures(
-    shape: tuple[int, int], preset: Preset, bundle: Bundle, source_tiles: ImageFormat | None
+    shape: tuple[int, int],
+    preset: Preset,
+    bundle: Bundle,
+    source_tiles: ImageFormat | None,
+    settle: Callable[[AnchorPlan], int],
 ) -> tuple[Picture, ...]:
     """The real pictures that a preset keeps.
 
     shape: height and width of level 0 in pixels.
     source_tiles: how the source's own JPEG tiles are passed through, where they can be.
+    settle: says how well to code the anchor that the bundle plans.
 
     Raises BundleError if the bundle has no anchor for the preset.
     """
@@ -76,9 +82,10 @@ def plan_pictures(
             f"expected bundle {bundle.name} to plan an anchor for preset {preset.name}, but it "
             "has none; choose preset semantic or another bundle"
         )
-    finer = min(MAX_QUALITY, plan.quality + OVERVIEW_QUALITY)
+    quality = settle(plan)
+    finer = min(MAX_QUALITY, quality + OVERVIEW_QUALITY)
     return _with_overviews(
-        shape, plan.level, ImageFormat(plan.codec, plan.quality), ImageFormat(plan.codec, finer)
+        shape, plan.level, ImageFormat(plan.codec, quality), ImageFormat(plan.codec, finer)
     )
 
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from wsicodec.store.features import ReadyFeatures
 from wsicodec.store.metadata import CHUNK
 from wsicodec.store.passthrough import tile_format
 from wsicodec.store.plan import Picture, describe, patch_classes, plan_pictures, snap_regions
+from wsicodec.store.quality import settle_quality
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +85,9 @@ def plan_work(
     regions = snap_regions(list(roi), slide.shape)
     tiles = slide.tiles if preset.measured else None
     source = tile_format(tiles) if tiles is not None else None
-    pictures = plan_pictures(slide.shape, preset, bundle, source)
     tissue = find_tissue(slide)
+    settle = partial(settle_quality, slide, tissue.grid)
+    pictures = plan_pictures(slide.shape, preset, bundle, source, settle)
     classes = patch_classes(tissue.grid, preset.measured, regions)
     return Work(slide, bundle, embed, preset, tissue, classes, pictures, regions, tiles, ready)
 
