@@ -3,6 +3,7 @@
     python -m benchmarks.published counts        parameters and FLOP of one forward, on no memory
     python -m benchmarks.published import        synthetic checkpoints of both kinds, 0.7 and 3.6 GB
     python -m benchmarks.published draw          the released networks at full size, part by part
+    python -m benchmarks.published store         a store encoded with and drawn by them, full size
 
 Rows go to benchmarks/results/published.csv. No published weights are needed: the checkpoints have
 the published names, shapes and wrappers, and nothing meaningful in them.
@@ -24,6 +25,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.record import Row, write
+from wsicodec import api
+from wsicodec.codec.state import state
 from wsicodec.diffusion.trained_steps import schedule_buffers, square_root_linear
 from wsicodec.importing.checkpoint import import_checkpoint
 from wsicodec.models.published.cnn_summarizer import CnnSummarizer, CnnSummarizerConfig
@@ -129,6 +132,76 @@ def draw() -> list[Row]:
     return [*rows, Row("draw", "uni-vit", "one patch", "peak", peak, "MiB", note=note)]
 
 
+def store() -> list[Row]:
+    """A slide of one patch, encoded from ready features and drawn by a release at full size.
+
+    Weights are random, two steps replace the published fifty, and levels 1 and 0 are drawn.
+    """
+    rows: list[Row] = []
+
+    def timed(metric: str, work: Callable[[], Any]) -> Any:
+        began = time.process_time()
+        result = work()
+        spent = time.process_time() - began
+        note = f"torch {torch.__version__}, one thread, processor time"
+        rows.append(Row("store", "uni-vit", "one patch", metric, spent, "s", note=note))
+        return result
+
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    picture = rng.integers(90, 200, (16, 16, 3)).astype(np.uint8).repeat(16, 0).repeat(16, 1)
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        bundle = _random_release(Path(folder))
+        many = _features(Path(folder) / "many.h5", rng.normal(size=(64, 1024)))
+        one = _features(Path(folder) / "one.h5", rng.normal(size=(1, 1024)))
+        slide = Path(folder) / "slide.zarr"
+        timed("fit the codec", lambda: api.fit_codec(bundle, [many]))
+        timed(
+            "encode, and its look at every level",
+            lambda: api.encode(picture, slide, mpp=0.5, bundle=bundle, features=one),
+        )
+        drawn = state().drawn
+        rows.append(Row("store", "uni-vit", "one patch", "windows drawn", sum(drawn.values()), ""))
+        timed(
+            "decode to a TIFF, tiles at hand",
+            lambda: api.decode(slide, Path(folder) / "out.tif"),
+        )
+        size = sum(p.stat().st_size for p in slide.rglob("*") if p.is_file())
+        rows.append(Row("store", "uni-vit", "one patch", "bytes", size, "B"))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    note = "making and importing the checkpoint included"
+    return [*rows, Row("store", "uni-vit", "one patch", "peak", peak, "MiB", note=note)]
+
+
+def _random_release(folder: Path) -> Path:
+    """An imported release whose U-Net has no running mean; every layer keeps its input's scale."""
+    state_dict = {name: t for name, t in _release().items() if not name.startswith("model_ema")}
+    for name, tensor in state_dict.items():
+        if name.startswith(("model.", "first_stage_model.", "cond_stage_model.")):
+            if tensor.ndim > 1:
+                torch.nn.init.normal_(tensor, std=tensor[0].numel() ** -0.5)
+            else:
+                tensor.fill_(float(name.endswith("weight")))
+    path = folder / "weights.ckpt"
+    torch.save(state_dict, path)
+    bundle = import_checkpoint(path, folder).path
+    path.unlink()
+    settings = json.loads((bundle / "bundle.json").read_text())
+    settings["schedule"]["steps"] = 2
+    (bundle / "bundle.json").write_text(json.dumps(settings))
+    return bundle
+
+
+def _features(path: Path, vectors: Any) -> Path:
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        file["features"] = vectors.astype(np.float32)
+        places = np.arange(len(vectors))
+        file["coords"] = np.stack((places % 8, places // 8), 1) * 256
+    return path
+
+
 _HEAD = {"mlp.0": (2048, 384), "mlp.2": (2048, 2048), "mlp.4": (256, 2048)}
 
 
@@ -170,7 +243,7 @@ def _release() -> dict[str, torch.Tensor]:
     )
 
 
-_CHOICES = {"counts": counts, "import": imports, "draw": draw}
+_CHOICES = {"counts": counts, "import": imports, "draw": draw, "store": store}
 
 
 def main() -> None:

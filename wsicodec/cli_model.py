@@ -21,11 +21,15 @@ def add_model_commands(model: argparse.ArgumentParser, show: Show) -> None:
 
     take = commands.add_parser("import", help="a published checkpoint into a bundle")
     take.set_defaults(command=_import, show=show)
-    take.add_argument("file", metavar="FILE", help="checkpoint, or a folder with just one")
+    take.add_argument(
+        "file", metavar="FILE", help="checkpoint, folder with just one, or hub:OWNER/NAME[:PATH]"
+    )
     take.add_argument("--out", metavar="DIR", default=".", help="where to put the bundle's folder")
     take.add_argument("--name", help="of the bundle (default: the kind of checkpoint)")
     take.add_argument("--any-size", action="store_true", help="also take sizes not published")
     take.add_argument("--overwrite", action="store_true", help="replace what stands there")
+
+    join, codec = _add_assembly(commands, show)
 
     listing = commands.add_parser("list", help="the bundles at hand")
     listing.set_defaults(command=_list, show=show)
@@ -46,8 +50,34 @@ def add_model_commands(model: argparse.ArgumentParser, show: Show) -> None:
         parser.add_argument("name", metavar="NAME", help="bundle, by name or folder")
     probe.add_argument("out", metavar="PROBES.safetensors", help="file to write")
     parity.add_argument("outputs", metavar="OUTPUTS.safetensors", help="what came out there")
-    for parser in (take, listing, tell, verify, probe, parity):
+    for parser in (take, join, codec, listing, tell, verify, probe, parity):
         parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_assembly(commands: Any, show: Show) -> tuple[Any, Any]:
+    """The commands that make bundles out of bundles."""
+    join = commands.add_parser("join", help="networks of several bundles into one")
+    join.set_defaults(command=_join, show=show)
+    join.add_argument(
+        "parts",
+        metavar="PART=BUNDLE",
+        nargs="+",
+        type=_part,
+        help="summarizer, unet, autoencoder and perhaps embedder, each with the bundle it is in",
+    )
+    join.add_argument("--name", required=True, help="of the new bundle")
+    join.add_argument("--out", metavar="DIR", default=".", help="where to put its folder")
+    join.add_argument("--overwrite", action="store_true", help="replace what stands there")
+
+    codec = commands.add_parser("codec", help="fit the entropy coder of a bundle's embeddings")
+    codec.set_defaults(command=_codec, show=show)
+    codec.add_argument("name", metavar="NAME", help="bundle, by name or folder")
+    codec.add_argument("sources", metavar="SOURCE", nargs="+", help="slides, or features as HDF5")
+    codec.add_argument("--bytes", type=float, default=64.0, help="per embedding (default 64)")
+    codec.add_argument("--mpp", type=float, help="micrometres per pixel of the slides")
+    codec.add_argument("--backend", default="auto", help="onnx, torch, or auto (default)")
+    codec.add_argument("--overwrite", action="store_true", help="replace a codec that is there")
+    return join, codec
 
 
 def _import(arguments: argparse.Namespace) -> int:
@@ -56,6 +86,34 @@ def _import(arguments: argparse.Namespace) -> int:
         arguments.out,
         name=arguments.name,
         any_size=arguments.any_size,
+        overwrite=arguments.overwrite,
+    )
+    arguments.show(record, as_json=arguments.json)
+    return 0
+
+
+def _part(text: str) -> tuple[str, str]:
+    part, equals, bundle = text.partition("=")
+    if not equals or not bundle:
+        raise argparse.ArgumentTypeError(f"expected PART=BUNDLE, got {text!r}")
+    return part, bundle
+
+
+def _join(arguments: argparse.Namespace) -> int:
+    record = api.join_models(
+        dict(arguments.parts), arguments.out, name=arguments.name, overwrite=arguments.overwrite
+    )
+    arguments.show(record, as_json=arguments.json)
+    return 0
+
+
+def _codec(arguments: argparse.Namespace) -> int:
+    record = api.fit_codec(
+        arguments.name,
+        arguments.sources,
+        bytes_per_vector=arguments.bytes,
+        mpp=arguments.mpp,
+        backend=arguments.backend,
         overwrite=arguments.overwrite,
     )
     arguments.show(record, as_json=arguments.json)

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 
 from wsicodec.diffusion.trained_steps import schedule_buffers, square_root_linear
+from wsicodec.models.published.patch_summarizer import PatchSummarizer, PatchSummarizerConfig
+from wsicodec.models.published.timm_vit import TimmVit, TimmVitConfig
 from wsicodec.models.published.unet import LdmUNet, LdmUNetConfig
 from wsicodec.models.published.vit_summarizer import VitSummarizer, VitSummarizerConfig
 from wsicodec.models.published.vq import VqAutoencoder, VqConfig
@@ -17,6 +19,8 @@ UNET = LdmUNetConfig(
     width=32, multipliers=(1, 2), attention=(False, True), blocks=1, context_width=64
 )
 VQ = VqConfig(codes=32, width=32, multipliers=(1, 1, 2), blocks=1)
+UNI = TimmVitConfig(width=24, depth=2, heads=1, patch=32)
+PATCH_SUMMARIZER = PatchSummarizerConfig(embedding_width=64, region_width=16, width=64)
 SUMMARIZER = VitSummarizerConfig(embedding_width=24, width=64, depth=2, heads=1)
 
 
@@ -67,3 +71,29 @@ def latent_diffusion(average: bool = True) -> State:
 def zoomldm() -> State:
     summary = filled(VitSummarizer(SUMMARIZER)).state_dict()
     return latent_diffusion() | {f"cond_stage_model.{name}": t for name, t in summary.items()}
+
+
+def large_image_diffusion() -> State:
+    """A checkpoint of Lightning's without a running mean."""
+    condition = filled(PatchSummarizer(PATCH_SUMMARIZER)).state_dict()
+    state = latent_diffusion(average=False)
+    return state | {f"cond_stage_model.{name}": tensor for name, tensor in condition.items()}
+
+
+def cin256() -> State:
+    return latent_diffusion(average=False) | {
+        "cond_stage_model.embedding.weight": torch.randn(11, 64)
+    }
+
+
+def every_kind() -> dict[str, State]:
+    """A checkpoint of every kind, as its makers wrap it."""
+    vq = {f"{name}": tensor for name, tensor in filled(VqAutoencoder(VQ)).state_dict().items()}
+    return {
+        "hipt-vit256": training_file(hipt()),
+        "uni": filled(TimmVit(UNI)).state_dict(),
+        "zoomldm": zoomldm(),
+        "large-image-diffusion": {"state_dict": large_image_diffusion(), "epoch": 1},
+        "cin256-v2": {"state_dict": cin256(), "global_step": 9},
+        "vq-f4": {"state_dict": vq},
+    }

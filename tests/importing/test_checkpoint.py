@@ -17,7 +17,7 @@ from tests.importing import kit  # noqa: E402
 from wsicodec import api, cli  # noqa: E402
 from wsicodec.errors import BundleError  # noqa: E402
 from wsicodec.importing.checkpoint import import_checkpoint  # noqa: E402
-from wsicodec.models.bundle import SEARCH_VARIABLE, Bundle  # noqa: E402
+from wsicodec.models.bundle import SEARCH_VARIABLE  # noqa: E402
 from wsicodec.models.published.registry import build  # noqa: E402
 from wsicodec.models.published.unet import LdmUNetConfig  # noqa: E402
 from wsicodec.models.published.vit_summarizer import VitSummarizerConfig  # noqa: E402
@@ -134,7 +134,7 @@ def test_other_sizes_and_second_bundles_are_taken_on_request_only(
     assert {p.name for p in tmp_path.iterdir()} == {"weights.ckpt", "hipt-vit256"}
 
 
-def test_what_cannot_run_yet_says_so_when_it_is_asked_to(
+def test_what_a_bundle_lacks_is_named_when_it_is_asked_for(
     saved: Save, tmp_path: Path, drawn_slide: Path
 ) -> None:
     hipt = import_checkpoint(saved(kit.hipt()), tmp_path, any_size=True)
@@ -144,10 +144,11 @@ def test_what_cannot_run_yet_says_so_when_it_is_asked_to(
     with pytest.raises(BundleError, match=r"uni-vit cannot: it has no embedder\.safetensors"):
         wsicodec.encode(drawn_slide, tmp_path / "b.zarr", bundle=release.path)
     assert not (tmp_path / "a.zarr").exists()
-    files = {**release.config["files"], "codec.safetensors": "0" * 64}
-    (release.path / "bundle.json").write_text(json.dumps({**release.config, "files": files}))
-    with pytest.raises(BundleError, match="does not draw a store"):
-        Bundle(release.path).require("decode")
+    with pytest.raises(BundleError, match=r"decode a slide.*'wsicodec model codec' fits a codec"):
+        release.require("decode")
+    start = import_checkpoint(saved(kit.cin256()), tmp_path, any_size=True)
+    with pytest.raises(BundleError, match=r"it has no summarizer\.safetensors"):
+        start.require("decode")
 
 
 def test_verify_finds_damage_and_misfits(saved: Save, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Telling published checkpoints apart by names and shapes alone; takes no memory."""
 
 from collections.abc import Callable
+from math import prod
 
 import pytest
 
@@ -10,6 +11,8 @@ from tests.checks import Shapes, published_shapes
 from wsicodec.diffusion.trained_steps import schedule_buffers, square_root_linear
 from wsicodec.errors import BundleError
 from wsicodec.importing.kinds import DINO_HEAD, recognise
+from wsicodec.models.published.registry import expected_shapes
+from wsicodec.models.published.timm_vit import TimmVitConfig
 
 pytestmark = pytest.mark.torch
 
@@ -93,6 +96,30 @@ def test_starts_for_training_are_known() -> None:
     assert recognise(latent_diffusion() | classes).kind == "cin256-v2"
 
 
+def test_uni_is_known_by_its_layer_scale() -> None:
+    shapes = expected_shapes(TimmVitConfig())
+    assert sum(prod(shape) for shape in shapes.values()) == 303_350_784
+    found = recognise(shapes)
+    assert (found.kind, found.published_sizes, len(shapes)) == ("uni", True, 342)
+    assert recognise(shapes | {"norm.weight": (1024,)}).parts[0].config == TimmVitConfig()
+
+
+def test_large_image_diffusion_is_known_by_its_two_projections() -> None:
+    condition = {
+        "cond_stage_model.patch_fc.weight": (512, 384),
+        "cond_stage_model.patch_fc.bias": (512,),
+        "cond_stage_model.region_fc.weight": (512, 768),
+        "cond_stage_model.region_fc.bias": (512,),
+    }
+    plain = {k: v for k, v in latent_diffusion().items() if not k.startswith("model_ema.")}
+    found = recognise(plain | condition)
+    assert (found.kind, found.published_sizes) == ("large-image-diffusion", True)
+    assert found.parts[2].config.to_json()["magnifications"] == 1
+    one = {name: shape for name, shape in condition.items() if "patch_fc" in name}
+    with pytest.raises(BundleError, match="conditioning is not known"):
+        recognise(plain | one)
+
+
 def without(name: str) -> Callable[[Shapes], Shapes]:
     return lambda shapes: {k: v for k, v in shapes.items() if k != name}
 
@@ -113,7 +140,8 @@ def with_(name: str, *shape: int) -> Callable[[Shapes], Shapes]:
         ("vq_f4", without("encoder.mid.attn_1.q.weight"), "missing, such as encoder.mid.attn_1"),
         ("vq_f4", with_("quantize.embedding.weight", 8192, 4), "expected encoder.conv_out.weight"),
         ("hipt_vit256", without("norm.bias"), "1 of 150 tensors are missing"),
-        ("hipt_vit256", with_("blocks.0.ls1.gamma", 384), "such as UNI's"),
+        ("hipt_vit256", with_("blocks.0.ls1.gamma", 384), "23 of 174 tensors are missing"),
+        ("hipt_vit256", with_("reg_token", 1, 8, 384), "can be taken as ready features"),
         ("hipt_vit256", with_("pos_embed", 1, 3, 5, 7), "pos_embed"),
         ("hipt_vit256", with_("patch_embed.proj.weight", 3), "do not make sense"),
         ("hipt_vit256", with_("backbone.cls_token", 1, 1, 384), "with and without prefix"),

@@ -49,7 +49,11 @@ def test_a_snapshot_with_one_checkpoint_is_enough(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("owner/model", "nothing is downloaded"), ("notes.txt", "ending in"), (".", "found none")],
+    [
+        ("owner/model", "nothing is downloaded unless"),
+        ("notes.txt", "ending in"),
+        (".", "found none"),
+    ],
 )
 def test_what_cannot_be_a_checkpoint_is_named(name: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")

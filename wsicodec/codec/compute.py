@@ -2,13 +2,20 @@
 
 from collections.abc import Callable
 
-from wsicodec.codec.draw import Draw, Pixels, Recipe, Window, draw_windows
+from wsicodec.codec.draw import OWN_VIEW, Draw, Pixels, Recipe, View, Window, draw_windows
+from wsicodec.codec.draw_published import (
+    PUBLISHED_VIEW,
+    PublishedRecipe,
+    check_backend,
+    draw_published,
+    load_model,
+)
 from wsicodec.codec.plan import Plan, Tile
 from wsicodec.codec.record import SlideRecord
 from wsicodec.codec.region import Fetched, RegionJob
 from wsicodec.codec.state import State, state
 from wsicodec.config import DrawOptions
-from wsicodec.models.bundle import Bundle, find_bundle
+from wsicodec.models.bundle import PUBLISHED_FAMILIES, Bundle, find_bundle
 from wsicodec.models.networks import Drawing, choose_backend, load_drawing
 
 
@@ -26,11 +33,10 @@ def compute(record: SlideRecord, plan: Plan, fetched: Fetched, options: DrawOpti
     draw: Draw | None = None
     batch = 1
     if any(record.is_generated(*tile) for tiles in plan.missing.values() for tile in tiles):
-        networks = _networks(here, bundle, options.backend)
         steps = options.steps or record.info.steps
-        start = str(bundle.config["schedule"].get("start", "noise"))
-        recipe = Recipe(record.info.slide, bundle.latent_channels, steps, start)
-        draw, batch = _counted(here, networks, recipe), networks.batch
+        chosen = _published if bundle.family in PUBLISHED_FAMILIES else _own
+        plain, batch = chosen(here, bundle, record.info.slide, steps, options.backend)
+        draw = _counted(here, plain)
     return RegionJob(
         record,
         plan,
@@ -42,15 +48,41 @@ def compute(record: SlideRecord, plan: Plan, fetched: Fetched, options: DrawOpti
         here.workers,
         here.tiles,
         tile_key(record, options),
+        view_of(bundle),
     )
 
 
-def _counted(here: State, networks: Drawing, recipe: Recipe) -> Draw:
-    def draw(windows: list[Window]) -> list[Pixels]:
-        here.count(windows[0].level, len(windows))
-        return draw_windows(networks, recipe, windows)
+def view_of(bundle: Bundle) -> View:
+    """What the bundle's networks are shown of a slide."""
+    return PUBLISHED_VIEW if bundle.family in PUBLISHED_FAMILIES else OWN_VIEW
 
-    return draw
+
+def _counted(here: State, draw: Draw) -> Draw:
+    def counted(windows: list[Window]) -> list[Pixels]:
+        here.count(windows[0].level, len(windows))
+        return draw(windows)
+
+    return counted
+
+
+def _own(here: State, bundle: Bundle, slide: str, steps: int, backend: str) -> tuple[Draw, int]:
+    networks = _networks(here, bundle, backend)
+    start = str(bundle.config["schedule"].get("start", "noise"))
+    recipe = Recipe(slide, bundle.latent_channels, steps, start)
+    return lambda windows: draw_windows(networks, recipe, windows), networks.batch
+
+
+def _published(
+    here: State, bundle: Bundle, slide: str, steps: int, backend: str
+) -> tuple[Draw, int]:
+    check_backend(bundle, backend)
+    recipe = PublishedRecipe.of(bundle, slide, steps)
+    key = (bundle.fingerprint, "torch")
+    with here.networks_lock:
+        if key not in here.networks:
+            here.networks[key] = load_model(bundle)
+        model = here.networks[key]
+    return lambda windows: draw_published(model, recipe, windows), model.batch
 
 
 def _networks(here: State, bundle: Bundle, backend: str) -> Drawing:

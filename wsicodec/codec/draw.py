@@ -13,18 +13,37 @@ from wsicodec.diffusion.schedule import (
     LatentDiffusionSchedule,
     time_of_equal_noise,
 )
-from wsicodec.diffusion.windows import HALO, WINDOW, latent_region, lock_colour, tile_window
-from wsicodec.geometry import PATCH
+from wsicodec.diffusion.windows import (
+    HALO,
+    WINDOW,
+    conditioning_map,
+    latent_region,
+    lock_colour,
+    tile_window,
+)
+from wsicodec.geometry import PATCH, Region
 from wsicodec.models.networks import Conditions, Drawing, Floats, to_network
 from wsicodec.resample import double
 
 Pixels = NDArray[np.uint8]
+Look = Callable[[Floats, NDArray[np.bool_], tuple[int, int], Region, int], Floats]
 _PARENT_START = 0.501  # of ZoomLDM's thousand steps: index 500, where its decompression begins
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """What the networks of a family are shown of a slide around a tile."""
+
+    halo: int = HALO  # pixels on every side
+    look: Look = conditioning_map  # embeddings laid over a window, see there
+
+
+OWN_VIEW = View()
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
-    """One window to draw."""
+    """One window to draw; shapes are those of the default view."""
 
     level: int  # of the store
     ty: int
@@ -65,15 +84,15 @@ def draw_windows(networks: Drawing, recipe: Recipe, windows: list[Window]) -> li
         schedule,
         schedule.times(recipe.steps, begin),
     )
-    pixels = networks.decode(np.asarray(latent, np.float32))
+    pixels = networks.render(np.asarray(latent, np.float32), conditions)
     return [_finish(drawn, window) for drawn, window in zip(pixels, windows, strict=False)]
 
 
-def blank_tile(parent: Pixels | None, background: tuple[int, int, int]) -> Pixels:
+def blank_tile(parent: Pixels | None, background: tuple[int, int, int], halo: int = HALO) -> Pixels:
     """A tile without tissue: the level above enlarged, or glass where there is none above."""
     if parent is None:
         return np.full((PATCH, PATCH, 3), background, np.uint8)
-    return _to_bytes(_inner(double(parent.astype(np.float32))))
+    return _to_bytes(_inner(double(parent.astype(np.float32)), halo))
 
 
 def _conditions(windows: list[Window]) -> Conditions:
@@ -104,8 +123,8 @@ def _finish(drawn: Floats, window: Window) -> Pixels:
     return _to_bytes(_inner(pixels))
 
 
-def _inner(window: Floats) -> Floats:
-    return window[HALO:-HALO, HALO:-HALO]
+def _inner(window: Floats, halo: int = HALO) -> Floats:
+    return window[halo : halo + PATCH, halo : halo + PATCH]
 
 
 def _to_bytes(pixels: Floats) -> Pixels:

@@ -33,7 +33,7 @@ async def load_record(root: StorePath, slide: str) -> SlideRecord:
             "the level was moved away from its slide"
         )
     embeddings = await _metadata(root / "embeddings")
-    pictures = {level: await _image_array(root, path) for level, path in info.measured.items()}
+    pictures = {level: await _image_array(root, path) for level, path in info.pictures.items()}
     tissue = await _tissue(root)
     if tissue.shape != grid_shape(info.shape):
         raise StoreError(f"expected a tissue grid {grid_shape(info.shape)}, got {tissue.shape}")

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from wsicodec.codec.record import SlideRecord
 from wsicodec.config import MEASURED
-from wsicodec.diffusion.windows import embedding_region, tile_window
+from wsicodec.diffusion.windows import HALO, embedding_region, tile_window
 from wsicodec.errors import GeneratedPixelsError
 from wsicodec.geometry import LEVELS, PATCH, Region
 
@@ -38,6 +38,7 @@ def plan_region(
     region: Region,
     cached: Callable[[Tile], Pixels | None],
     allow_generated: bool = True,
+    halo: int = HALO,
 ) -> Plan:
     """Work out what a region of a level needs, ancestors included, each of them once.
 
@@ -47,10 +48,16 @@ def plan_region(
         region: in pixels of the level, inside it.
         cached: the tile if it has been drawn before.
         allow_generated: False refuses regions with pixels that a network would draw.
+        halo: pixels around a tile that its networks are shown.
 
     Raises:
         GeneratedPixelsError: such a region, refused.
     """
+    if record.info.synthetic and not allow_generated:
+        raise GeneratedPixelsError(
+            f"level {level}, rows from {region.y0}, columns from {region.x0}: this slide never "
+            "existed, all of it is generated, and allow_generated is off"
+        )
     plan = Plan()
     regions = [region]
     for k in range(level, LEVELS):
@@ -63,7 +70,7 @@ def plan_region(
         tiles = _tiles(record, k, regions)
         if k == level and not allow_generated:
             _refuse_generated(record, tiles)
-        regions = _plan_tiles(record, plan, tiles, cached)
+        regions = _plan_tiles(record, plan, tiles, cached, halo)
         if not regions:
             return plan
     return plan
@@ -80,6 +87,7 @@ def _plan_tiles(
     plan: Plan,
     tiles: list[Tile],
     cached: Callable[[Tile], Pixels | None],
+    halo: int,
 ) -> list[Region]:
     """Enter tiles of one level; returns what the level above must show for them."""
     parents = []
@@ -89,7 +97,7 @@ def _plan_tiles(
             plan.ready[tile] = pixels
             continue
         level, ty, tx = tile
-        window = tile_window(ty, tx)
+        window = tile_window(ty, tx, halo)
         plan.missing.setdefault(level, []).append(tile)
         parents.append(parent_region(window))
         if record.is_generated(*tile):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import StorePath
 
-from wsicodec.codec.compute import compute, tile_key
+from wsicodec.codec.compute import compute, tile_key, view_of
 from wsicodec.codec.draw import Pixels
 from wsicodec.codec.load import load_record
 from wsicodec.codec.plan import Plan, plan_region
@@ -25,6 +25,7 @@ from wsicodec.coding.bitstream import decode_grid
 from wsicodec.config import DrawOptions
 from wsicodec.errors import BitstreamError, StoreError
 from wsicodec.geometry import Region
+from wsicodec.models.bundle import find_bundle
 
 Result = TypeVar("Result")
 _FETCHES = 16  # chunks of one read under way at a time
@@ -54,6 +55,7 @@ async def read_region(
         region,
         lambda tile: here.tiles.cache.get(key(tile)),
         options.allow_generated,
+        view_of(find_bundle(record.info.fingerprint)).halo,
     )
     fetched = await _fetch(here, root, record, plan)
     return await _on_threads(

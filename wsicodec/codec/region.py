@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from wsicodec.codec.draw import Draw, Pixels, Window, blank_tile
+from wsicodec.codec.draw import OWN_VIEW, Draw, Pixels, View, Window, blank_tile
 from wsicodec.codec.plan import Plan, Tile, parent_region, roi_parts
 from wsicodec.codec.record import ImageArray, SlideRecord
 from wsicodec.codec.state import TileBoard
-from wsicodec.diffusion.windows import conditioning_map, embedding_region, tile_window
+from wsicodec.diffusion.windows import embedding_region, tile_window
 from wsicodec.geometry import LEVELS, PATCH, Region, magnification_index
 from wsicodec.resample import box_reduce
 
@@ -42,6 +42,7 @@ class RegionJob:
     workers: Executor
     board: TileBoard
     key: Key  # of a tile on the board
+    view: View = OWN_VIEW
 
     def run(self, level: int, region: Region) -> Pixels:
         """The pixels of a region of a level; draws what is missing first."""
@@ -97,7 +98,7 @@ class RegionJob:
         groups = [generated[i : i + self.batch] for i in range(0, len(generated), self.batch)]
         jobs = [(group, self.workers.submit(self._draw_group, group, parents)) for group in groups]
         drawn = [
-            (tile, blank_tile(parents[tile], self.record.info.background))
+            (tile, blank_tile(parents[tile], self.record.info.background, self.view.halo))
             for tile in tiles
             if tile not in set(generated)
         ]
@@ -112,11 +113,11 @@ class RegionJob:
 
     def _window(self, tile: Tile, parent: Pixels | None) -> Window:
         level, ty, tx = tile
-        place = tile_window(ty, tx)
+        place = tile_window(ty, tx, self.view.halo)
         cells = embedding_region(place, level).clip(self.record.tissue.shape[:2])
         grid = self._embeddings(cells) / np.float32(self.scale)
         valid = np.asarray(grid.any(axis=-1))
-        cond = conditioning_map(grid, valid, (cells.y0, cells.x0), place, level)
+        cond = self.view.look(grid, valid, (cells.y0, cells.x0), place, level)
         mag = magnification_index(self.record.info.mpp, level)
         return Window(level, ty, tx, mag, parent, cond)
 
@@ -124,7 +125,7 @@ class RegionJob:
         level, ty, tx = tile
         if level + 1 >= LEVELS:
             return None
-        return self.show(level + 1, parent_region(tile_window(ty, tx)))
+        return self.show(level + 1, parent_region(tile_window(ty, tx, self.view.halo)))
 
     def _with_roi(self, tile: Tile, pixels: Pixels) -> Pixels:
         level, ty, tx = tile

@@ -31,7 +31,7 @@ from numcodecs.abc import Codec
 from numcodecs.compat import ensure_contiguous_ndarray_like
 from numpy.typing import NDArray
 
-from wsicodec.codec.compute import compute
+from wsicodec.codec.compute import compute, view_of
 from wsicodec.codec.plan import plan_region
 from wsicodec.codec.record import ImageArray, SlideRecord
 from wsicodec.codec.region import Fetched
@@ -103,7 +103,8 @@ class TileCodec(Codec):  # type: ignore[misc]
         grid, valid = decode_grid(embeddings, embedding_tables(self.fingerprint), grid_shape(shape))
         record = self._record(digest, shape, level, valid)
         region = Region(0, 0, *shape)
-        plan = plan_region(record, 0, region, lambda _: None)
+        halo = view_of(find_bundle(self.fingerprint)).halo
+        plan = plan_region(record, 0, region, lambda _: None, halo=halo)
         fetched = Fetched(embeddings={(0, 0): grid})
         if level is not None:
             array = record.pictures[level]

@@ -100,3 +100,16 @@ def way_from_step(start: int, stride: int, table: Sequence[float] | Table) -> Wa
         )
     steps = tuple(range(start, -1, -stride))
     return Way(steps, (*(float(table[t]) for t in steps), 1.0))
+
+
+def way_from_end(stride: int, table: Sequence[float] | Table) -> Way:
+    """From the last trained step down by `stride`, then to clean: the way of large images.
+
+    The published code takes alpha-bar one step before the one that it tells the network, 1000,
+    950, ...; here both are that one before: 999, 949, ..., 49.
+    """
+    length = len(table)
+    if stride < 1 or length % stride:
+        raise ConfigError(f"expected a stride that divides {length}, got {stride}")
+    steps = tuple(range(length - 1, -1, -stride))
+    return Way(steps, (*(float(table[t]) for t in steps), 1.0))

@@ -19,9 +19,9 @@ _CELLS = PATCH // CELL
 _LOCK = 16  # pixels; the scale above which colours follow the parent
 
 
-def tile_window(ty: int, tx: int) -> Region:
+def tile_window(ty: int, tx: int, halo: int = HALO) -> Region:
     """The window of a tile, in pixels of its level; it may stick out of the level."""
-    return Region(ty * PATCH, tx * PATCH, (ty + 1) * PATCH, (tx + 1) * PATCH).grow(HALO)
+    return Region(ty * PATCH, tx * PATCH, (ty + 1) * PATCH, (tx + 1) * PATCH).grow(halo)
 
 
 def latent_region(window: Region) -> Region:
@@ -61,6 +61,22 @@ def conditioning_map(
     Returns:
         (d + 1, h, w); the last channel is the share of each cell that has embeddings.
     """
+    full = cells_under(grid, valid, origin, window, level)
+    wanted = embedding_region(window, level)
+    return np.ascontiguousarray(_to_cells(full, wanted, window, level).transpose(2, 0, 1))
+
+
+def cells_under(
+    grid: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    origin: tuple[int, int],
+    window: Region,
+    level: int,
+) -> NDArray[np.float32]:
+    """The embeddings (h, w, d + 1) under a window, one per grid cell, zero where there is none.
+
+    The last channel is 1 where there is one. Arguments are those of `conditioning_map`.
+    """
     wanted = embedding_region(window, level)
     here = Region(*origin, origin[0] + grid.shape[0], origin[1] + grid.shape[1])
     common = wanted.intersect(here)
@@ -70,7 +86,7 @@ def conditioning_map(
         source = common.slices(origin)
         full[inside][..., :-1] = grid[source] * valid[source][..., None]
         full[inside][..., -1] = valid[source]
-    return np.ascontiguousarray(_to_cells(full, wanted, window, level).transpose(2, 0, 1))
+    return full
 
 
 def _to_cells(

@@ -18,12 +18,16 @@ from wsicodec.models.bundle import BUNDLE_FORMAT, Bundle
 
 FAMILIES = {
     "hipt-vit256": "hipt-cnn",
+    "uni": "uni-vit",
     "zoomldm": "uni-vit",
+    "large-image-diffusion": "hipt-patch",
     "cin256-v2": "latent-diffusion",
     "vq-f4": "latent-diffusion",
 }
 STEPS = 50  # of the published samplers
 SCALE = 2.0  # of guidance, in eps_u + s (eps_c - eps_u)
+START = 500  # trained step from which a child is drawn out of its parent
+NORMALISATION = {"zoomldm": "standardise", "large-image-diffusion": "length"}
 
 
 def import_checkpoint(
@@ -37,7 +41,8 @@ def import_checkpoint(
     """Turn a published checkpoint into a bundle.
 
     Args:
-        path: the file, or a folder with just one, such as a snapshot of a Hub repository.
+        path: the file, or a folder with just one, such as a snapshot of a Hub repository, or
+            hub:OWNER/NAME[@REVISION][:PATH], which huggingface_hub then fetches.
         folder: where the bundle's own folder is put; None for the working directory.
         name: of the bundle and its folder; None takes the kind of checkpoint.
         any_size: also take networks of the published design in other sizes. Heads are not stored
@@ -114,6 +119,9 @@ def _schedule(source: Source, found: Checkpoint) -> dict[str, Any] | None:
         "predicts": "noise",
         "steps": STEPS,
         "guidance_scale": SCALE,
+        "sampler": "ddim",
+        "start": "parent",
+        "start_step": START,
     }
 
 
@@ -130,9 +138,9 @@ def _settings(found: Checkpoint, schedule: dict[str, Any] | None) -> dict[str, A
     }
     if schedule is not None:
         settings["schedule"] = schedule
-    if found.kind == "zoomldm":
+    if found.kind in NORMALISATION:
         settings["embedder"] = {"width": settings["summarizer"]["embedding_width"]}
-        settings["normalisation"] = "standardise"
+        settings["normalisation"] = NORMALISATION[found.kind]
     return settings
 
 
@@ -140,6 +148,7 @@ def _provenance(source: Source, found: Checkpoint) -> dict[str, Any]:
     """Where the weights came from; outside the fingerprint, as it is not what they are."""
     return {
         "file": source.path.name,
+        **({"hub": source.origin} if source.origin else {}),
         "bytes": source.path.stat().st_size,
         "sha256": source.sha256,
         "published_as": KNOWN.get(source.sha256, ""),

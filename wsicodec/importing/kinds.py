@@ -3,7 +3,9 @@
 | kind | what it is | recognised by |
 |---|---|---|
 | `hipt-vit256` | HIPT's first stage, `vit256_small_dino.pth` | a vision transformer, DINO's |
+| `uni` | UNI, or a transformer of its design and size | timm's names, with LayerScale |
 | `zoomldm` | the CVPR 2025 release | U-Net, VQ-f4, summarizer over 64 slots |
+| `large-image-diffusion` | `brca_hipt_20x`, HIPT at 20x | U-Net, VQ-f4, two projections |
 | `cin256-v2` | CompVis' ImageNet model, to train from | U-Net, VQ-f4, a class table |
 | `vq-f4` | CompVis' autoencoder, to train from | the autoencoder alone |
 
@@ -16,7 +18,9 @@ from typing import Any
 
 from wsicodec.errors import BundleError
 from wsicodec.importing import sizes
+from wsicodec.models.published.patch_summarizer import PatchSummarizerConfig
 from wsicodec.models.published.registry import expected_shapes
+from wsicodec.models.published.timm_vit import TimmVitConfig
 from wsicodec.models.published.unet import LdmUNetConfig
 from wsicodec.models.published.vit_summarizer import VitSummarizerConfig
 from wsicodec.models.published.vq import VqConfig
@@ -81,15 +85,18 @@ def recognise(shapes: Shapes) -> Checkpoint:
 
 def _vision_transformer(shapes: Shapes, plain: Mapping[str, str]) -> Checkpoint:
     here = {ours: shapes[theirs] for ours, theirs in plain.items()}
-    config = _sized(sizes.vit_sizes, here, "a vision transformer")
+    timm = "blocks.0.ls1.gamma" in here
+    build = sizes.timm_sizes if timm else sizes.vit_sizes
+    config = _sized(build, here, "a vision transformer")
     part = _part("embedder", config, plain, here, "vision transformer")
     ignored = plain.keys() - part.tensors.keys()
     if strange := sorted(ignored - DINO_HEAD):
         raise BundleError(
-            f"a vision transformer of HIPT's design has no {strange[0]!r} ({len(strange)} tensors "
-            "too many); other designs, such as UNI's, are not imported but used for ready features"
+            f"a vision transformer of {'UNI' if timm else 'HIPT'}'s design has no {strange[0]!r} "
+            f"({len(strange)} tensors too many); other designs are not imported, but their "
+            "embeddings can be taken as ready features"
         )
-    return Checkpoint("hipt-vit256", (part,), tuple(sorted(ignored)))
+    return Checkpoint("uni" if timm else "hipt-vit256", (part,), tuple(sorted(ignored)))
 
 
 def _autoencoder(shapes: Shapes) -> Checkpoint:
@@ -118,11 +125,17 @@ def _latent_diffusion(shapes: Shapes) -> Checkpoint:
         renamed = {_current(ours): theirs for ours, theirs in condition.items()}
         build = sizes.vit_summarizer_sizes
         parts.append(_whole("summarizer", build, renamed, shapes, "summarizer"))
+    elif "region_fc.weight" in condition:
+        kind = "large-image-diffusion"
+        parts.append(
+            _whole("summarizer", sizes.patch_summarizer_sizes, condition, shapes, "condition")
+        )
     elif set(condition) != {"embedding.weight"}:
         some = ", ".join(sorted(condition)[:3]) or "none"
         raise BundleError(
             "this is a latent-diffusion checkpoint whose conditioning is not known here: expected "
-            f"ZoomLDM's summarizer or cin256-v2's class table, got {some}"
+            "ZoomLDM's summarizer, the two projections of Large-Image-Diffusion's brca_hipt_20x, "
+            f"or cin256-v2's class table, got {some}"
         )
     used = {theirs for part in parts for theirs in part.tensors.values()}
     facts = {"unet_weights": "running mean" if has_average else "last step"}
@@ -166,6 +179,10 @@ def _published(config: Any) -> bool:
             return config == VqConfig()
         case VitSummarizerConfig(embedding_width=width, magnifications=magnifications):
             return config == VitSummarizerConfig(width, magnifications=magnifications)
+        case PatchSummarizerConfig():
+            return config == PatchSummarizerConfig()
+        case TimmVitConfig():
+            return config == TimmVitConfig()
     return bool(config == VitConfig())
 
 

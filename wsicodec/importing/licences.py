@@ -10,6 +10,14 @@ NOTES = {
         "fall under UNI's terms (CC BY-NC-ND 4.0 and gated access), which name models trained on "
         "UNI's outputs: not for commercial use, not to be redistributed. Check yours."
     ),
+    "uni": (
+        "UNI (Chen et al. 2024): CC BY-NC-ND 4.0, gated access; not for commercial use, not to be "
+        "redistributed, and the terms reach models trained on its outputs. Check yours."
+    ),
+    "large-image-diffusion": (
+        "Large-Image-Diffusion (Graikos et al. 2024): its repository states no licence, nor do its "
+        "weights; conditioned on HIPT (Apache 2.0 with Commons Clause). Ask its authors."
+    ),
     "cin256-v2": (
         "CompVis latent diffusion: the code is MIT; no separate statement on the weights, which "
         "were trained on ImageNet. A start for training, not a histology model."

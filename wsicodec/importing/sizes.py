@@ -3,6 +3,8 @@
 import math
 from collections.abc import Mapping
 
+from wsicodec.models.published.patch_summarizer import PatchSummarizerConfig
+from wsicodec.models.published.timm_vit import TimmVitConfig
 from wsicodec.models.published.unet import LdmUNetConfig
 from wsicodec.models.published.vit_summarizer import VitSummarizerConfig
 from wsicodec.models.published.vq import VqConfig
@@ -78,6 +80,22 @@ def vit_sizes(shapes: Shapes) -> VitConfig:
         train_size=cells * patch,
         mlp_ratio=shapes["blocks.0.mlp.fc1.weight"][0] // width,
     )
+
+
+def timm_sizes(shapes: Shapes) -> TimmVitConfig:
+    """Sizes of timm's vision transformer from its tensors' shapes; KeyError if it is none."""
+    plain = vit_sizes(shapes)
+    sizes = (plain.width, plain.depth, plain.heads, plain.patch, plain.train_size)
+    return TimmVitConfig(*sizes, plain.mlp_ratio)
+
+
+def patch_summarizer_sizes(shapes: Shapes) -> PatchSummarizerConfig:
+    """Sizes of Large-Image-Diffusion's condition from its tensors' shapes; KeyError if it is none.
+
+    The checkpoint was trained at 20x alone.
+    """
+    width, embedding_width = shapes["patch_fc.weight"]
+    return PatchSummarizerConfig(embedding_width, shapes["region_fc.weight"][1], width)
 
 
 def _count(shapes: Shapes, template: str) -> int:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from wsicodec.errors import BundleError
 from wsicodec.importing import unpickler
+from wsicodec.importing.hub import fetch, is_reference, snapshot_of
 
 PICKLED = (".pth", ".pt", ".ckpt", ".bin")
 SUFFIXES = (".safetensors", *PICKLED)
@@ -33,6 +34,7 @@ class Source:
     wrapper: str  # the key under which the tensors lay in a pickle; "" for the root
     shapes: dict[str, tuple[int, ...]]
     file: Any  # an open safetensors file
+    origin: str = ""  # the Hub's repository that it was fetched from
 
     def read(self, name: str) -> NDArray[np.float32]:
         """One tensor in float32."""
@@ -47,16 +49,18 @@ def open_source(path: str | Path, scratch: Path | None = None) -> Iterator[Sourc
     """Open a checkpoint: .safetensors, .pth, .pt, .ckpt, .bin, or a folder that holds just one.
 
     A pickled file is first turned into safetensors by another process (see `unpickler`), in a
-    temporary folder that is gone afterwards; nothing in it is ever run. Nothing is downloaded.
+    temporary folder that is gone afterwards; nothing in it is ever run. Nothing is downloaded
+    unless a repository of the Hub is named.
 
     Args:
-        path: the file or folder.
+        path: the file or folder, or hub:OWNER/NAME[@REVISION][:PATH] (see `hub`).
         scratch: where the temporary folder, as large as the file, is put; None is the system's way.
 
     Raises:
         BundleError: no such file, several in the folder, truncated, damaged, or not to be trusted.
     """
-    file = _one_file(Path(path))
+    named = is_reference(str(path))
+    file = _one_file(fetch(str(path), SUFFIXES) if named else Path(path))
     with tempfile.TemporaryDirectory(prefix=".importing-", dir=scratch) as folder:
         tensors = file
         if file.suffix != ".safetensors":
@@ -67,7 +71,8 @@ def open_source(path: str | Path, scratch: Path | None = None) -> Iterator[Sourc
                 names = opened.keys()
                 shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in names}
                 wrapper = (opened.metadata() or {}).get("wrapper", "")
-                yield Source(file, digest(file), wrapper, shapes, opened)
+                origin = str(path) if named else ""
+                yield Source(file, digest(file), wrapper, shapes, opened, origin)
         except SafetensorError as error:
             raise BundleError(f"{file} is no whole safetensors file: {error}") from error
 
@@ -86,8 +91,9 @@ def _one_file(path: Path) -> Path:
     if not path.is_dir():
         raise BundleError(
             f"expected a checkpoint file, or a folder with one, got {str(path)!r}, which is not "
-            "there; nothing is downloaded: fetch the repository first and give its folder"
+            "there; nothing is downloaded unless it is named as hub:OWNER/NAME"
         )
+    path = snapshot_of(path)
     found = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file())
     if len(found) != 1:
         names = ", ".join(str(p.relative_to(path)) for p in found[:8]) or "none"

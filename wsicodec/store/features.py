@@ -19,15 +19,21 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from wsicodec.config import BLANK, StoreInfo
-from wsicodec.errors import ConfigError, SlideError, StoreExistsError
+from wsicodec.config import StoreInfo
+from wsicodec.errors import BundleError, ConfigError, SlideError, StoreExistsError
 from wsicodec.geometry import NATIVE_MPP, PATCH, grid_shape
+from wsicodec.models.bundle import Bundle
+from wsicodec.models.networks import Embedder, load_embedder
 from wsicodec.slide.scaled import Slide
+from wsicodec.store import layouts
+from wsicodec.store.layouts import FeatureTable
 
 Cell = tuple[int, int]
 Floats = NDArray[np.float32]
+MOST = 1 << 22  # features of one file, where no slide says how many there can be
 SLACK = 8  # a patch may lie off the lattice by its side over this
 MAGNIFICATION = 20.0  # at NATIVE_MPP
+LAYOUTS = (".h5", ".hdf5", ".h5ad", ".pt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,40 +72,72 @@ def read_features(path: str | Path, slide: Slide, width: int) -> ReadyFeatures:
     Raises:
         SlideError: no such file, other widths, patches of another size or off the lattice.
     """
-    try:
-        with _h5py().File(path, "r") as file:
-            vectors, coords, side = _arrays(file, Path(path).name, slide, width)
-    except OSError as error:
-        raise SlideError(f"expected an HDF5 file with features at {path}: {error}") from error
+    shape = grid_shape(slide.shape)
+    vectors, coords, side = _read(path, width, shape[0] * shape[1])
     step = PATCH * slide.reduction
     if side is not None and side != step:
         raise SlideError(
             f"expected features of patches of {step} px of the source (256 px at "
             f"{slide.mpp:.3g} µm/px), got {side:g} px; extract them at that size"
         )
-    rows = _place(coords, step, grid_shape(slide.shape))
+    rows = _place(coords, step, shape)
     digest = sha256(vectors.tobytes() + rows.tobytes()).hexdigest()
     return ReadyFeatures(vectors, rows, digest)
 
 
+def read_all(path: str | Path, width: int) -> tuple[Floats, NDArray[np.int64]]:
+    """All features (n, width) of a file and their corners x, y, of whatever slide they are.
+
+    Raises:
+        SlideError: no such file, or other widths.
+    """
+    return _read(path, width, MOST)[:2]
+
+
+def embedder_for(bundle: Bundle, backend: str, *, ready: bool) -> Embedder:
+    """The bundle's embedder; one that refuses to embed, if it has none and features are `ready`."""
+    if not (ready and bundle.lacks("encode")):
+        bundle.require("encode")
+        return load_embedder(bundle, backend)
+    bundle.require("take ready features of")
+
+    def refuse(patches: NDArray[np.uint8]) -> Floats:
+        raise BundleError(
+            f"the features lack {len(patches)} or more patches of tissue, and bundle "
+            f"{bundle.name} has no embedder to embed them; give features of every patch with "
+            "tissue, or join the bundle with its embedder"
+        )
+
+    return refuse
+
+
+def _read(
+    path: str | Path, width: int, most: int
+) -> tuple[Floats, NDArray[np.int64], float | None]:
+    try:
+        with _h5py().File(path, "r") as file:
+            return _arrays(file, Path(path).name, width, most)
+    except OSError as error:
+        raise SlideError(f"expected an HDF5 file with features at {path}: {error}") from error
+
+
 def _arrays(
-    file: Any, name: str, slide: Slide, width: int
+    file: Any, name: str, width: int, most: int
 ) -> tuple[Floats, NDArray[np.int64], float | None]:
     """Features, coordinates and the side of a patch in source pixels if the file says."""
     if "features" not in file or "coords" not in file:
         raise SlideError(f"expected 'features' and 'coords' in {name}, got {sorted(file)}")
     features, coords = file["features"], file["coords"]
     shape = features.shape[1:] if features.ndim == 3 and features.shape[0] == 1 else features.shape
-    rows, columns = grid_shape(slide.shape)
     if len(shape) != 2 or shape[1] != width or coords.shape != (shape[0], 2):
         raise SlideError(
             f"expected features (n, {width}) and coords (n, 2) in {name}, got {features.shape} "
             f"and {coords.shape}; they must come from the bundle's own embedder"
         )
-    if not 0 < shape[0] <= rows * columns:
+    if not 0 < shape[0] <= most:
         raise SlideError(
-            f"expected at most {rows * columns} features for a slide of {rows} x {columns} "
-            f"patches, got {shape[0]}; overlapping patches cannot be taken"
+            f"expected at most {most} features, a patch each, in {name}, got {shape[0]}; "
+            "overlapping patches cannot be taken"
         )
     vectors = np.asarray(features[...], np.float32).reshape(shape)
     if not np.isfinite(vectors).all():
@@ -133,11 +171,12 @@ def _place(coords: NDArray[np.int64], step: int, shape: tuple[int, int]) -> NDAr
 
 
 def export_features(group: zarr.Group, out: Path, overwrite: bool = False) -> Path:
-    """Write a store's embeddings as an HDF5 file that CLAM, TRIDENT and their readers take.
+    """Write a store's embeddings as a file that others read.
 
     Args:
         group: the store's root.
-        out: the file, ending in .h5 or .hdf5; it appears under its name only when it is whole.
+        out: the file, which appears under its name only when it is whole: .h5 or .hdf5 for CLAM,
+            TRIDENT and their readers, .h5ad for AnnData, .pt for Slideflow.
         overwrite: replace an existing file.
 
     Returns:
@@ -145,42 +184,40 @@ def export_features(group: zarr.Group, out: Path, overwrite: bool = False) -> Pa
 
     Raises:
         StoreExistsError: the file exists.
-        ConfigError: a name that is not an HDF5 file's.
+        ConfigError: a name with another ending, or a library missing.
     """
     info = StoreInfo.from_json(group.attrs.get("wsicodec"))
-    if out.suffix.lower() not in (".h5", ".hdf5"):
-        raise ConfigError(f"expected a name ending in .h5 or .hdf5, got {out.name!r}")
+    if out.suffix.lower() not in LAYOUTS:
+        raise ConfigError(f"expected a name ending in {', '.join(LAYOUTS)}, got {out.name!r}")
     if out.exists() and not overwrite:
         raise StoreExistsError(
             f"expected nothing at {out}, but something stands there; "
             "give overwrite=True (on the command line --overwrite), or choose another name"
         )
+    table = FeatureTable.of(group, info)
     partial = out.with_name(f".{out.name}.partial")
     try:
-        with _h5py().File(partial, "w") as file:
-            _write(group, info, file)
+        if out.suffix.lower() == ".h5ad":
+            layouts.write_anndata(table, partial)
+        elif out.suffix.lower() == ".pt":
+            layouts.write_bag(table, partial, out)
+        else:
+            with _h5py().File(partial, "w") as file:
+                _write(table, file)
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)
     return out
 
 
-def _write(group: zarr.Group, info: StoreInfo, file: Any) -> None:
-    embeddings, tissue = group["embeddings"], group["tissue"]
-    assert isinstance(embeddings, zarr.Array)
-    assert isinstance(tissue, zarr.Array)
-    kept = np.asarray(tissue[...]) != BLANK
-    reduction = round(info.mpp / float(info.source["mpp"]))
-    features = file.create_dataset(
-        "features", (int(kept.sum()), embeddings.shape[2]), "float32", chunks=True
-    )
-    done, step = 0, embeddings.chunks[0]
-    for y in range(0, kept.shape[0], step):
-        part = np.asarray(embeddings[y : y + step], np.float32)[kept[y : y + step]]
+def _write(table: FeatureTable, file: Any) -> None:
+    info, reduction = table.info, table.reduction
+    features = file.create_dataset("features", table.shape, "float32", chunks=True)
+    done = 0
+    for part in table.parts():
         features[done : done + len(part)] = part
         done += len(part)
-    places = np.argwhere(kept)[:, ::-1] * (PATCH * reduction)
-    coords = file.create_dataset("coords", data=places.astype(np.int64))
+    coords = file.create_dataset("coords", data=table.corners)
     magnification = MAGNIFICATION * NATIVE_MPP / info.mpp
     coords.attrs.update(
         patch_size=PATCH,
@@ -191,7 +228,7 @@ def _write(group: zarr.Group, info: StoreInfo, file: Any) -> None:
         level0_width=info.shape[1] * reduction,
         level0_height=info.shape[0] * reduction,
     )
-    features.attrs["encoder"] = f"wsicodec bundle {info.bundle} {info.fingerprint[:16]}"
+    features.attrs["encoder"] = table.encoder
 
 
 def _h5py() -> Any:

@@ -1,32 +1,34 @@
 """The two ways of drawing a patch: from noise, and from the patch a level above."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from wsicodec.diffusion import solvers
 from wsicodec.diffusion.trained_steps import Way, way_from_noise, way_from_step
+from wsicodec.resample import double
 from wsicodec.zoomldm.model import PublishedModel
 
 Solver = Callable[[solvers.Estimate, Any, Way], Any]
+Floats = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
 STEPS, SCALE = 50, 2.0  # of the published patches, with PLMS
 START, STRIDE = 500, 20  # of 1000 trained steps: where a child begins, and how it goes on
 
 
 def draw_patch(
     model: PublishedModel,
-    window: NDArray[np.float32],
+    window: Floats,
     level: int,
-    noise: NDArray[np.float32],
+    noise: Floats,
     *,
     steps: int = STEPS,
     scale: float = SCALE,
     solver: Solver = solvers.plms,
-) -> NDArray[np.uint8]:
+) -> Pixels:
     """Draw a patch from noise (Yellapragada, Graikos et al. 2025).
 
     Args:
@@ -41,23 +43,40 @@ def draw_patch(
     Returns:
         RGB pixels (256, 256, 3).
     """
+    drawn: Pixels = draw_patches(
+        model, [window], level, noise[None], steps=steps, scale=scale, solver=solver
+    )[0]
+    return drawn
+
+
+def draw_patches(
+    model: PublishedModel,
+    windows: Sequence[Floats],
+    level: int,
+    noise: Floats,
+    *,
+    steps: int = STEPS,
+    scale: float = SCALE,
+    solver: Solver = solvers.plms,
+) -> Pixels:
+    """Draw several patches (n, 256, 256, 3) of one level at once; see `draw_patch`."""
     way = way_from_noise(steps, model.table)
-    estimate = model.estimate(model.context(window, level), level, scale)
-    return model.decode(solver(estimate, model.put(noise), way))
+    estimate = model.estimate(model.contexts(windows, level), level, scale)
+    return model.decode_all(solver(estimate, model.put_all(noise), way))
 
 
 def draw_child(  # noqa: PLR0913, what is drawn by place, how it is drawn by keyword
     model: PublishedModel,
-    window: NDArray[np.float32],
+    window: Floats,
     level: int,
-    quarter: NDArray[np.uint8],
-    noise: NDArray[np.float32],
+    quarter: Pixels,
+    noise: Floats,
     *,
     scale: float = SCALE,
     solver: Solver = solvers.ddim,
     start: int = START,
     stride: int = STRIDE,
-) -> NDArray[np.uint8]:
+) -> Pixels:
     """Draw a patch from the quarter of its parent that it covers, as the seed paper does.
 
     The quarter is enlarged in pixels, encoded, noised to step `start` and denoised from there.
@@ -76,16 +95,41 @@ def draw_child(  # noqa: PLR0913, what is drawn by place, how it is drawn by key
     Returns:
         RGB pixels (256, 256, 3).
     """
+    drawn: Pixels = draw_children(
+        model,
+        [window],
+        level,
+        [quarter],
+        noise[None],
+        scale=scale,
+        solver=solver,
+        start=start,
+        stride=stride,
+    )[0]
+    return drawn
+
+
+def draw_children(  # noqa: PLR0913, as `draw_child`
+    model: PublishedModel,
+    windows: Sequence[Floats],
+    level: int,
+    quarters: Sequence[Pixels],
+    noise: Floats,
+    *,
+    scale: float = SCALE,
+    solver: Solver = solvers.ddim,
+    start: int = START,
+    stride: int = STRIDE,
+) -> Pixels:
+    """Draw several patches (n, 256, 256, 3) of one level at once; see `draw_child`."""
     way = way_from_step(start, stride, model.table)
-    clean = model.encode(enlarge(quarter))
-    x = solvers.add_noise(clean, model.put(noise), way.alpha_bar[0])
-    estimate = model.estimate(model.context(window, level), level, scale)
-    return model.decode(solver(estimate, x, way))
+    clean = torch.cat([model.encode(enlarge(quarter)) for quarter in quarters])
+    x = solvers.add_noise(clean, model.put_all(noise), way.alpha_bar[0])
+    estimate = model.estimate(model.contexts(windows, level), level, scale)
+    return model.decode_all(solver(estimate, x, way))
 
 
-def enlarge(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Twice as many pixels (h, w, 3) each way, bicubic."""
-    pixels = torch.from_numpy(rgb.transpose(2, 0, 1).astype(np.float32))[None]
-    large = F.interpolate(pixels, scale_factor=2.0, mode="bicubic", align_corners=False)
-    grown: NDArray[np.float32] = large[0].permute(1, 2, 0).numpy()
+def enlarge(rgb: Pixels) -> Pixels:
+    """Twice as many pixels (h, w, 3) each way, cubic."""
+    grown = double(rgb.astype(np.float32))
     return np.clip(np.rint(grown), 0, 255).astype(np.uint8)

@@ -4,7 +4,7 @@
     2. With the published code: load the checkpoint there, put every network into eval mode and
        float32, run it on the probes of its name, and save what comes out under these names:
 
-       embedder          (1, d)             of embedder.image, in [-1, 1]
+       embedder          (1, d)             of embedder.image, as it is: already normalised
        summarizer.K      (1, tokens, width) of summarizer.grid.K at magnification K, 0 to 4, as they
                          are: already pooled and standardised; with p_uncond = 0
        unet              (1, c, h, w)       of unet.x, unet.t, unet.context
@@ -30,7 +30,7 @@ from wsicodec.diffusion.noise import noise_field
 from wsicodec.errors import BundleError
 from wsicodec.geometry import Region
 from wsicodec.models.bundle import Bundle
-from wsicodec.zoomldm.model import load_network
+from wsicodec.models.published.loading import load_network
 
 Arrays = dict[str, NDArray[Any]]
 KEY = "5eed" * 8  # names the field of noise that probes are cut from
@@ -44,7 +44,7 @@ def probes(bundle: Bundle) -> Arrays:
     config = bundle.config
     parts = {name.removesuffix(".safetensors") for name in config["files"]}
     if "embedder" in parts:
-        found["embedder.image"] = _image(0)
+        found["embedder.image"] = _image(0, config["embedder"].get("size", 256))
     if "autoencoder" in parts:
         found["autoencoder.image"] = _image(1)
         found["autoencoder.latent"] = _field(2, config["autoencoder"]["latent_channels"], 64, 64)
@@ -54,7 +54,7 @@ def probes(bundle: Bundle) -> Arrays:
         found["unet.t"] = np.array([STEP], np.int64)
         found["unet.context"] = _field(4, 1, 65, unet["context_width"])[:, 0]
     if "summarizer" in parts:
-        for level in range(5):
+        for level in _levels(bundle):
             side = min(8, 1 << level)
             grid = _field(5 + level, config["summarizer"]["embedding_width"], side, side)
             found[f"summarizer.grid.{level}"] = grid
@@ -71,7 +71,7 @@ def outputs(bundle: Bundle) -> Arrays:
         found["embedder"] = vit(given["embedder.image"])
     if "summarizer.grid.0" in given:
         summarizer = load_network(bundle, "summarizer")
-        for level in range(5):
+        for level in _levels(bundle):
             grid, magnification = given[f"summarizer.grid.{level}"], torch.tensor([level])
             found[f"summarizer.{level}"] = summarizer(grid, magnification)
     if "unet.x" in given:
@@ -83,6 +83,11 @@ def outputs(bundle: Bundle) -> Arrays:
         found["encode"] = autoencoder.encode(given["autoencoder.image"])
         found["decode"] = autoencoder.decode(given["autoencoder.latent"])
     return {name: tensor.contiguous().numpy() for name, tensor in found.items()}
+
+
+def _levels(bundle: Bundle) -> range:
+    """The magnifications that the summarizer is probed at: at most five of those it knows."""
+    return range(min(5, bundle.config["summarizer"]["magnifications"]))
 
 
 def write_probes(bundle: Bundle, path: str | Path) -> Path:
@@ -126,5 +131,5 @@ def _field(index: int, channels: int, height: int, width: int) -> NDArray[np.flo
     return noise_field(KEY, index, Region(0, 0, height, width), channels)[None]
 
 
-def _image(index: int) -> NDArray[np.float32]:
-    return np.asarray(np.clip(0.4 * _field(index, 3, 256, 256), -1, 1), np.float32)
+def _image(index: int, side: int = 256) -> NDArray[np.float32]:
+    return np.asarray(np.clip(0.4 * _field(index, 3, side, side), -1, 1), np.float32)

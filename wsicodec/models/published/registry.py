@@ -7,6 +7,8 @@ from torch import nn
 
 from wsicodec.errors import ConfigError
 from wsicodec.models.published.cnn_summarizer import CnnSummarizer, CnnSummarizerConfig
+from wsicodec.models.published.patch_summarizer import PatchSummarizer, PatchSummarizerConfig
+from wsicodec.models.published.timm_vit import TimmVit, TimmVitConfig
 from wsicodec.models.published.unet import LdmUNet, LdmUNetConfig
 from wsicodec.models.published.vit_summarizer import VitSummarizer, VitSummarizerConfig
 from wsicodec.models.published.vq import VqAutoencoder, VqConfig
@@ -16,6 +18,7 @@ _SIZES: dict[tuple[str, str], Any] = {
     ("embedder", ""): VitConfig,
     ("summarizer", "uni-vit"): VitSummarizerConfig,
     ("summarizer", "hipt-cnn"): CnnSummarizerConfig,
+    ("summarizer", "hipt-patch"): PatchSummarizerConfig,
     ("unet", ""): LdmUNetConfig,
     ("autoencoder", ""): VqConfig,
 }
@@ -32,6 +35,8 @@ def sizes_of(part: str, family: str, record: dict[str, Any]) -> Any:
     Raises:
         ConfigError: no such part in that family, or unknown settings.
     """
+    if part == "embedder" and record.get("design") == "timm":
+        return TimmVitConfig.from_json(record)
     sizes = _SIZES.get((part, "")) or _SIZES.get((part, family))
     if sizes is None:
         raise ConfigError(f"expected a network of family {family}, got {part!r}")
@@ -49,6 +54,10 @@ def build(config: Any) -> nn.Module:
             return VitSummarizer(config)
         case CnnSummarizerConfig():
             return CnnSummarizer(config)
+        case PatchSummarizerConfig():
+            return PatchSummarizer(config)
+        case TimmVitConfig():
+            return TimmVit(config)
         case VitConfig():
             return VisionTransformer(config)
     raise ConfigError(f"expected the settings of a published network, got {config!r}")
