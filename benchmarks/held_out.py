@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.fields import cut, sources
 from benchmarks.record import Row, write
+from wsicodec.bench.fields import cut, sources
 from wsicodec.metrics import degrade
 from wsicodec.metrics.bootstrap import Interval, bootstrap
 from wsicodec.metrics.degrade import Degradation

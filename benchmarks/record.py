@@ -2,49 +2,15 @@
 
 import csv
 import os
-import platform
-import subprocess
 import sys
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
+
+from wsicodec.bench.provenance import commit, machine, versions
 
 RESULTS = Path(__file__).parent / "results"
 _IDENTITY = ("benchmark", "subject", "setting", "metric")
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":")[1].strip() for line in lines if "model name" in line), "unknown")
-
-
-def machine() -> str:
-    """The processor and how many of its cores this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{_cpu()}, {cores} cores, {platform.system()}, Python {platform.python_version()}"
-
-
-def versions() -> str:
-    """The libraries that a figure may depend on."""
-    names = ("wsicodec", "numpy", "zarr", "onnxruntime", "imagecodecs")
-    return " ".join(f"{name} {version(name)}" for name in names)
-
-
-def commit() -> str:
-    """The commit measured, with a plus if the tree differs from it."""
-    here = Path(__file__).parent
-
-    def git(*words: str) -> str:
-        done = subprocess.run(
-            ("git", *words), cwd=here, capture_output=True, text=True, check=False
-        )
-        return done.stdout.strip()
-
-    return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain") else "")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 A store's metadata costs some 13 kB whatever the slide's size, which would be most of a field of a
 megapixel and is next to nothing of a slide. So the fields of a group are laid out on white, far
-enough apart that no window sees two of them, and coded together as a slide is.
+enough apart that no window sees two of them, and coded together as a slide is. Rivals, which have
+no windows, get the same fields edge to edge and pay for no white.
 """
 
 import csv
@@ -10,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,7 @@ class Field:
 
     @property
     def region(self) -> Region:
+        """Its place in the mosaic."""
         height, width = self.rgb.shape[:2]
         return Region(self.y, self.x, self.y + height, self.x + width)
 
@@ -52,15 +55,37 @@ class Mosaic:
     rgb: Pixels
     fields: tuple[Field, ...]
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """Twelve hex digits that tell one mosaic from another."""
-        return hashlib.sha256(self.rgb.tobytes()).hexdigest()[:12]
+        """Twelve hex digits that tell one set of fields from another, however it is laid out."""
+        found = hashlib.sha256()
+        for field in sorted(self.fields, key=lambda f: f.name):
+            found.update(field.name.encode() + field.rgb.tobytes())
+        return found.hexdigest()[:12]
 
     @property
     def pixels(self) -> int:
         """Pixels of the fields alone."""
         return sum(f.rgb.shape[0] * f.rgb.shape[1] for f in self.fields)
+
+    @cached_property
+    def tissue(self) -> NDArray[np.bool_]:
+        """Whether each patch of 256 px of each field, in order, is tissue to an encoder."""
+        with open_slide(self.rgb, mpp=NATIVE_MPP) as slide:
+            grid = find_tissue(slide).grid
+        return np.concatenate(
+            [grid[f.region.scale_down(PATCH).slices()].ravel() for f in self.fields]
+        )
+
+    @property
+    def tissue_pixels(self) -> int:
+        """Level-0 pixels in patches with tissue: what rates are told over."""
+        return int(self.tissue.sum()) * PATCH**2
+
+    def crops(self, rgb: Pixels, level: int = 0) -> list[Pixels]:
+        """The fields' parts of a picture of the whole mosaic at `level`."""
+        places = [f.region.scale_down(1 << level).slices() for f in self.fields]
+        return [np.ascontiguousarray(rgb[place]) for place in places]
 
 
 def sources(path: Path, split: str, mpp: float | None) -> Iterator[tuple[Path, float | None]]:
@@ -110,24 +135,42 @@ def _share(tissue: NDArray[np.bool_], y: int, x: int, sides: Sequence[int]) -> f
     return float(tissue[rows, columns].mean())
 
 
-def lay_out(name: str, fields: Sequence[Field]) -> Mosaic:
-    """Fields in rows, tallest first, with 512 pixels of white around each."""
+def lay_out(name: str, fields: Sequence[Field], gap: int = STEP) -> Mosaic:
+    """Fields in rows, tallest first, with `gap` pixels of white around each.
+
+    Raises ConfigError where there are none.
+    """
     if not fields:
         raise ConfigError(
             "expected fields of tissue near 20x (0.5 µm/px) of at least 512 pixels a side, found "
             "none; pictures that do not say their scale need --mpp"
         )
-    area = sum((f.rgb.shape[0] + STEP) * (f.rgb.shape[1] + STEP) for f in fields)
-    limit = max(math.isqrt(area), *(f.rgb.shape[1] + 2 * STEP for f in fields))
-    placed, y, x, tall = [], STEP, STEP, 0
-    for field in sorted(fields, key=lambda f: -f.rgb.shape[0]):
+    area = sum((f.rgb.shape[0] + gap) * (f.rgb.shape[1] + gap) for f in fields)
+    limit = max(math.isqrt(area), *(f.rgb.shape[1] + 2 * gap for f in fields))
+    placed, y, x, tall = [], gap, gap, 0
+    for field in sorted(fields, key=lambda f: (-f.rgb.shape[0], f.name)):
         height, width = field.rgb.shape[:2]
-        if x > STEP and x + width + STEP > limit:
-            y, x, tall = y + tall + STEP, STEP, 0
+        if x > gap and x + width + gap > limit:
+            y, x, tall = y + tall + gap, gap, 0
         placed.append(replace(field, y=y, x=x))
-        x, tall = x + width + STEP, max(tall, height)
-    right = max(f.region.x1 for f in placed) + STEP
-    rgb = np.full((y + tall + STEP, right, 3), 255, np.uint8)
+        x, tall = x + width + gap, max(tall, height)
+    right = max(f.region.x1 for f in placed) + gap
+    rgb = np.full((y + tall + gap, right, 3), 255, np.uint8)
     for field in placed:
         rgb[field.region.slices()] = field.rgb
     return Mosaic(name, rgb, tuple(placed))
+
+
+def gather(
+    path: Path, *, split: str = "val", mpp: float | None = None, fields: int = 4, files: int = 10**9
+) -> list[Field]:
+    """Fields of one input: at most `fields` of a file, of at most `files` that have any."""
+    found: list[Field] = []
+    used = 0
+    for file, scale in sources(path, split, mpp):
+        cut_out = cut(file, scale, fields)
+        found += cut_out
+        used += bool(cut_out)
+        if used == files:
+            break
+    return found

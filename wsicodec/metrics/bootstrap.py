@@ -24,25 +24,20 @@ class Interval:
         return self.low > other.high or other.low > self.high
 
 
-def bootstrap(
-    measure: Callable[[Rows], float],
-    groups: Sequence[object],
-    *,
-    count: int = 200,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Interval:
-    """Interval of `measure` over groups drawn with replacement (Efron 1979).
+def resample(
+    measure: Callable[[Rows], float], groups: Sequence[object], *, count: int = 200, seed: int = 0
+) -> NDArray[np.float64]:
+    """`measure` over groups drawn with replacement (Efron 1979), `count` times.
 
-    A distance between sets grows when rows repeat, so percentiles of the draws are moved by what
-    separates their mean from the figure of all groups; this takes nothing from their width.
+    A distance between sets grows when rows repeat, so the draws are moved by what separates their
+    mean from the figure of all groups; this takes nothing from their spread. The same seed draws
+    alike whatever is measured, so draws of two codecs belong together one by one.
 
     Args:
         measure: a figure of the rows whose numbers it is given; rows may repeat.
         groups: the slide or field of each row.
         count: draws.
-        level: share of draws inside the interval.
-        seed: of the draws; the same seed resamples alike, whatever is measured.
+        seed: of the draws.
 
     Raises:
         ConfigError: fewer than two groups.
@@ -53,14 +48,43 @@ def bootstrap(
         raise ConfigError(f"expected at least two slides or fields to resample, got {len(members)}")
     value = measure(np.arange(len(labels)))
     rng = np.random.default_rng(seed)
-    draws = np.array([measure(_draw(members, rng)) for _ in range(count)])
+    drawn = [
+        np.concatenate([members[i] for i in draw_groups(len(members), rng)]) for _ in range(count)
+    ]
+    return around(value, np.array([measure(rows) for rows in drawn]))
+
+
+def around(value: float, draws: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Draws moved so that their mean is the figure of all groups."""
+    return np.asarray(draws + (value - draws.mean()))
+
+
+def interval(value: float, draws: NDArray[np.float64], level: float = 0.95) -> Interval:
+    """The part of the draws that holds `level` of them, and the figure itself in any case."""
     tail = (1 - level) / 2
-    low, high = np.quantile(draws, [tail, 1 - tail]) + (value - draws.mean())
+    low, high = np.quantile(draws, [tail, 1 - tail])
     return Interval(value, float(min(low, value)), float(max(high, value)))
 
 
-def _draw(members: Sequence[Rows], rng: np.random.Generator) -> Rows:
+def bootstrap(
+    measure: Callable[[Rows], float],
+    groups: Sequence[object],
+    *,
+    count: int = 200,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Interval of `measure` over groups drawn with replacement; see `resample`.
+
+    level: share of draws inside the interval.
+    """
+    draws = resample(measure, groups, count=count, seed=seed)
+    return interval(measure(np.arange(len(groups))), draws, level)
+
+
+def draw_groups(count: int, rng: np.random.Generator) -> list[int]:
+    """Numbers of `count` groups drawn with replacement, two different ones at least."""
     # One group alone repeated makes sets that no distance is defined for.
-    while len(set(chosen := rng.integers(0, len(members), len(members)).tolist())) < 2:
+    while len(set(chosen := rng.integers(0, count, count).tolist())) < 2:
         pass
-    return np.concatenate([members[i] for i in chosen])
+    return [int(i) for i in chosen]

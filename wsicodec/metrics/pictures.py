@@ -9,6 +9,7 @@ from wsicodec.errors import ConfigError
 
 Pixels = NDArray[np.uint8]
 OCTAVES = 3
+LUMA = np.array([0.299, 0.587, 0.114])  # of R, G, B (ITU-R BT.601)
 MS_SSIM_LEAST = 161  # pixels a side: eleven taps on the fifth scale
 
 
@@ -22,12 +23,12 @@ def _alike(true: Pixels, drawn: Pixels) -> None:
 def psnr(true: Pixels, drawn: Pixels) -> float:
     """Peak signal-to-noise ratio, dB; 138 dB where nothing differs."""
     _alike(true, drawn)
-    error = np.square(drawn.astype(np.float64) - true).mean()
-    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+    error = (drawn.astype(np.int16) - true).astype(np.float64).ravel()
+    return float(10 * np.log10(255**2 / max(float(error @ error) / error.size, 1e-9)))
 
 
 def ms_ssim(true: Pixels, drawn: Pixels) -> float:
-    """Multi-scale structural similarity (Wang et al. 2003) by torchmetrics.
+    """Multi-scale structural similarity of luma (Wang et al. 2003) by torchmetrics.
 
     Raises ConfigError without the library, or for pictures below 161 px a side.
     """
@@ -41,14 +42,14 @@ def ms_ssim(true: Pixels, drawn: Pixels) -> float:
         )
     except ImportError as error:
         raise ConfigError(f"MS-SSIM needs `pip install 'wsicodec[bench]'`: {error}") from error
-    a, b = (
-        torch.from_numpy(np.ascontiguousarray(p.transpose(2, 0, 1))[None].astype(np.float64))
-        for p in (true, drawn)
-    )
+    a, b = (torch.from_numpy(p @ LUMA)[None, None] for p in (true, drawn))
     return float(measure(b, a, data_range=255.0))
 
 
-def octaves(rgb: Pixels) -> list[tuple[float, float]]:
+Octaves = list[tuple[float, float]]
+
+
+def octaves(rgb: Pixels) -> Octaves:
     """Energy and kurtosis of the finest box octaves of the grey picture, finest first."""
     grey = rgb.astype(np.float64).mean(-1)
     found = []
@@ -56,16 +57,22 @@ def octaves(rgb: Pixels) -> list[tuple[float, float]]:
         h, w = (n // 2 * 2 for n in grey.shape)
         coarse = grey[:h, :w].reshape(h // 2, 2, w // 2, 2).mean((1, 3))
         band = grey[:h, :w] - coarse.repeat(2, 0).repeat(2, 1)
-        energy = float(np.square(band).mean())
-        found.append((energy, float((band**4).mean() / max(energy**2, 1e-12))))
+        squares = np.square(band)
+        energy = float(squares.mean())
+        found.append((energy, float(np.square(squares).mean() / max(energy**2, 1e-12))))
         grey = coarse
     return found
 
 
 def octave_ratios(true: Pixels, drawn: Pixels) -> dict[str, float]:
     """Drawn over true: `energy_0` and `kurtosis_0` of the finest octave, `_1`, `_2` of coarser."""
+    return ratios(octaves(true), octaves(drawn))
+
+
+def ratios(true: Octaves, drawn: Octaves) -> dict[str, float]:
+    """The same from what `octaves` gave."""
     row: dict[str, float] = {}
-    for i, ((te, tk), (e, k)) in enumerate(zip(octaves(true), octaves(drawn), strict=True)):
+    for i, ((te, tk), (e, k)) in enumerate(zip(true, drawn, strict=True)):
         row |= {f"energy_{i}": e / max(te, 1e-9), f"kurtosis_{i}": k / max(tk, 1e-9)}
     return row
 
@@ -95,7 +102,7 @@ def seam_score(rgb: Pixels, step: int) -> float:
     for axis in (0, 1):
         if rgb.shape[axis] <= step:
             continue
-        steps = np.abs(np.diff(rgb.astype(np.float64), axis=axis)).mean((1 - axis, 2))
+        steps = np.abs(np.diff(rgb.astype(np.int16), axis=axis)).mean((1 - axis, 2))
         at = np.arange(1, len(steps) + 1) % step == 0
         for sums, chosen in ((borders, steps[at]), (inside, steps[~at])):
             sums[0] += float(chosen.sum())

@@ -41,5 +41,10 @@ def stain_vectors(rgb: Pixels) -> Vectors:
 
 def stain_error(true: Pixels, drawn: Pixels) -> float:
     """Mean angle in degrees between the stain vectors of two pictures."""
-    cosines = (stain_vectors(true) * stain_vectors(drawn)).sum(1)
+    return stain_angle(stain_vectors(true), stain_vectors(drawn))
+
+
+def stain_angle(true: Vectors, drawn: Vectors) -> float:
+    """Mean angle in degrees between two pairs of stain vectors."""
+    cosines = (true * drawn).sum(1)
     return float(np.degrees(np.arccos(np.clip(cosines, -1, 1))).mean())
