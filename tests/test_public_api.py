@@ -25,6 +25,7 @@ EXPORTED = [
     "encode",
     "info",
     "open",
+    "sample",
 ]
 HEAVY = {"numcodecs", "numpy", "onnxruntime", "openslide", "rich", "tifffile", "torch", "zarr"}
 

@@ -16,7 +16,7 @@ from wsicodec.errors import (
 )
 
 if TYPE_CHECKING:
-    from wsicodec.api import check, decode, encode, info, open  # noqa: A004
+    from wsicodec.api import check, decode, encode, info, open, sample  # noqa: A004
 
 __version__ = "0.1.0"
 
@@ -36,9 +36,12 @@ __all__ = [
     "encode",
     "info",
     "open",
+    "sample",
 ]
 
-_CALLS = frozenset({"check", "decode", "encode", "info", "open"})  # loaded when first asked for
+_CALLS = frozenset(
+    {"check", "decode", "encode", "info", "open", "sample"}
+)  # loaded when first asked for
 
 
 def __getattr__(name: str) -> object:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,17 +56,18 @@ def encode(  # noqa: PLR0913, all but two by keyword
         ConfigError: an unknown preset or a region outside the slide.
     """
     from wsicodec.models.bundle import load_bundle
-    from wsicodec.models.networks import load_embedder
     from wsicodec.slide import open_slide
+    from wsicodec.store.features import embedder_for
     from wsicodec.store.writer import encode_slide
 
     weights = load_bundle(bundle)
+    embed = embedder_for(weights, backend, ready=features is not None)
     with open_slide(src, mpp=mpp) as slide:
         return encode_slide(
             slide,
             dst,
             bundle=weights,
-            embed=load_embedder(weights, backend),
+            embed=embed,
             preset=preset,
             roi=tuple(roi or ()),
             overwrite=overwrite,
@@ -123,12 +124,63 @@ def open(  # noqa: A001, the name that users expect
     return open_store(store, DrawOptions(steps, backend, allow_generated))
 
 
+def sample(
+    dst: str | Path | Store,
+    *,
+    size: tuple[int, int] = (8192, 8192),
+    seed: int = 0,
+    bundle: str | Path | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> EncodeReport:
+    """Draw a whole slide that never existed, outline and all, into a store.
+
+    It opens like any other of preset semantic. All of it is flagged as synthetic, and a reader
+    that refuses generated pixels is given none of them, not even its glass.
+
+    Args:
+        dst: a directory, a name ending in .zip, a URL that fsspec knows, or a zarr store.
+        size: height and width in pixels of 0.5 µm.
+        seed: another one gives another slide; the same one gives the same bytes.
+        bundle: name or folder of a model bundle with an embedding diffusion model; None is the
+            embedded default.
+        overwrite: replace what stands at `dst`, once the new store is whole.
+        progress: called as octaves of the grid are finished.
+
+    Returns:
+        Sizes, rates and times.
+
+    Raises:
+        BundleError: the bundle has no embedding diffusion model.
+        StoreExistsError: something stands at `dst` and `overwrite` is off.
+        ConfigError: a size without pixels, or too large for one grid.
+    """
+    from wsicodec.errors import ConfigError
+    from wsicodec.geometry import grid_shape
+    from wsicodec.models.bundle import load_bundle
+    from wsicodec.models.edm import load_edm
+    from wsicodec.store.synthetic import Novelty, check_destination, write_synthetic
+    from wsicodec.synthesis.grid import draw_grid
+
+    height, width = size
+    if min(height, width) < 1:
+        raise ConfigError(f"expected a height and width of at least one pixel, got {size}")
+    weights = load_bundle(bundle)
+    network = load_edm(weights)
+    check_destination(dst, overwrite=overwrite)
+    grid = draw_grid(network, grid_shape((height, width)), seed, progress=progress)
+    origin = {"seed": seed, "model": network.digest}
+    novelty = Novelty((height, width), grid.tissue, grid.symbols, grid.sketch, origin)
+    return write_synthetic(novelty, dst, weights, overwrite)
+
+
 def export_features(store: str | Path | Store, dst: str | Path, *, overwrite: bool = False) -> Path:
-    """Write a store's embeddings as an HDF5 file that CLAM, TRIDENT and their readers take.
+    """Write a store's embeddings as a file that others read.
 
     Args:
         store: anything that `open` takes.
-        dst: the file to write, ending in .h5 or .hdf5.
+        dst: the file to write: .h5 or .hdf5 for CLAM, TRIDENT and their readers, .h5ad for
+            AnnData, .pt for Slideflow, whose index is written beside it.
         overwrite: replace an existing file, once the new one is whole.
     """
     from wsicodec.store.features import export_features as export
@@ -161,7 +213,8 @@ def import_model(
     """Turn a published checkpoint into a bundle; nothing in a pickled file is ever run.
 
     Args:
-        source: a .safetensors, .pth, .pt, .ckpt or .bin file, or a folder with just one of them.
+        source: a .safetensors, .pth, .pt, .ckpt or .bin file, a folder with just one of them, or
+            hub:OWNER/NAME[@REVISION][:PATH], which huggingface_hub then fetches.
         folder: where the bundle's own folder is put; None for the working directory.
         name: of the bundle; None takes the kind of checkpoint, such as "hipt-vit256".
         any_size: also take the published designs in other sizes.
@@ -185,6 +238,63 @@ def import_model(
     return description(
         import_checkpoint(source, folder, name=name, any_size=any_size, overwrite=overwrite)
     )
+
+
+def join_models(
+    parts: Mapping[str, str | Path],
+    folder: str | Path | None = None,
+    *,
+    name: str,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Put networks of several bundles into one that can do more.
+
+    Args:
+        parts: for "summarizer", "unet", "autoencoder" and perhaps "embedder", the bundle, by name
+            or folder, to take it from.
+        folder: where the new bundle's own folder is put; None for the working directory.
+        name: of the new bundle.
+        overwrite: replace a bundle that stands there.
+
+    Returns:
+        What the bundle is.
+    """
+    from wsicodec.importing.assembly import join_bundles
+    from wsicodec.importing.inventory import description, named_bundle
+
+    bundles = {part: named_bundle(given) for part, given in parts.items()}
+    return description(join_bundles(bundles, folder, name=name, overwrite=overwrite))
+
+
+def fit_codec(
+    name: str | Path,
+    sources: Sequence[str | Path],
+    *,
+    bytes_per_vector: float = 64.0,
+    mpp: float | None = None,
+    backend: str = "auto",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Fit the entropy coder of an imported bundle's embeddings, so that it can encode slides.
+
+    Args:
+        name: the bundle, by name or folder; its codec is written into it.
+        sources: slides, which its embedder embeds, or HDF5 files of ready features.
+        bytes_per_vector: what an embedding may cost, as estimated on the sources.
+        mpp: micrometres per pixel of the slides' finest level; overrides their own.
+        backend: runtime of the embedder.
+        overwrite: replace a codec that is there.
+
+    Returns:
+        What was fitted.
+    """
+    from wsicodec.importing.assembly import add_codec
+    from wsicodec.importing.inventory import named_bundle
+    from wsicodec.store.grids import grids_of
+
+    bundle = named_bundle(name)
+    grids, glass = grids_of(bundle, sources, mpp, backend)
+    return add_codec(bundle, grids, glass, bytes_per_vector=bytes_per_vector, overwrite=overwrite)
 
 
 def list_models() -> list[dict[str, Any]]:

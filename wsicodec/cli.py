@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from wsicodec import __version__, api
+from wsicodec.cli_bench import add_bench_arguments
 from wsicodec.cli_model import add_model_commands
+from wsicodec.cli_sample import add_sample_arguments
 from wsicodec.errors import WsiCodecError
 
 FOUND, BAD, INTERRUPTED = 1, 2, 130  # exit status
@@ -198,6 +200,12 @@ def _parser() -> argparse.ArgumentParser:
 
     model = command("model", help="import, list, show and verify model bundles")
     add_model_commands(model, _show)
+
+    sample = command("sample", help="a slide that never existed, into a store")
+    add_sample_arguments(sample, _show)
+
+    bench = command("bench", help="rate against Fréchet distance on slides, with an HTML report")
+    add_bench_arguments(bench)
 
     demo = command("demo", help="encode a slide, reopen it, draw both side by side")
     demo.set_defaults(command=_demo)

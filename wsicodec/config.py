@@ -8,6 +8,10 @@ from wsicodec.errors import ConfigError, StoreError
 
 STORE_FORMAT = 1
 NOTICE = "Generated pixels are synthesised from embeddings and are not for diagnosis."
+SYNTHETIC_NOTICE = (
+    "This slide never existed: no patient and no section stand behind it. All of it, the glass "
+    "included, was drawn by a model; it is not for diagnosis."
+)
 
 BLANK, GENERATED, MEASURED = 0, 1, 2  # values of the tissue array, one per level-0 patch
 
@@ -34,6 +38,17 @@ class StoreInfo:
     encoder: str = ""  # name and version of the program that wrote it
     notice: str = NOTICE
     format: int = STORE_FORMAT
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether no section stands behind it: every tile is generated, the glass too."""
+        return self.source.get("synthetic") is True
+
+    @property
+    def pictures(self) -> dict[int, str]:
+        """Level -> path of every array of pixels: the real ones, and a synthetic slide's sketch."""
+        sketched = self.source.get("sketch", {}) if self.synthetic else {}
+        return self.measured | {int(level): str(path) for level, path in sketched.items()}
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-safe copy; `from_json` is its inverse."""
@@ -66,9 +81,11 @@ class StoreInfo:
             values["measured"] = {int(k): str(v) for k, v in record["measured"].items()}
             values["roi"] = tuple(tuple(int(n) for n in r) for r in record.get("roi", ()))
             values["background"] = tuple(int(n) for n in record.get("background", (255,) * 3))
-            return cls(**values)
+            info = cls(**values)
+            _ = info.pictures  # its source may be malformed, too
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise StoreError(f"the store's wsicodec attribute is malformed: {error}") from error
+        return info
 
 
 @dataclass(frozen=True, slots=True)

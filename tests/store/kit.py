@@ -69,7 +69,7 @@ class Networks:
     ) -> NDArray[np.float32]:
         return 0.5 * x
 
-    def decode(self, latent: NDArray[np.float32]) -> NDArray[np.float32]:
+    def render(self, latent: NDArray[np.float32], conditions: Any) -> NDArray[np.float32]:
         return np.clip(latent[:, :3].repeat(8, axis=2).repeat(8, axis=3), -0.9, 0.9)
 
     def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:

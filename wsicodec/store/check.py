@@ -161,7 +161,7 @@ def _embeddings(store: Store, tissue: NDArray[np.uint8]) -> Iterator[str]:
 
 def _pictures(store: Store, info: StoreInfo) -> Iterator[str]:
     """Every chunk of a stored picture is there and decodes."""
-    pictures = {path: level_shape(info.shape, level) for level, path in info.measured.items()}
+    pictures = {path: level_shape(info.shape, level) for level, path in info.pictures.items()}
     if info.roi:
         pictures["roi"] = info.shape
     for path, expected in pictures.items():

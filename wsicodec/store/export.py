@@ -9,7 +9,7 @@ import tifffile
 import zarr
 from numpy.typing import NDArray
 
-from wsicodec.config import NOTICE, StoreInfo
+from wsicodec.config import StoreInfo
 from wsicodec.errors import ConfigError, StoreExistsError
 from wsicodec.geometry import LEVELS, PATCH, level_shape
 
@@ -92,7 +92,7 @@ def _write(
 
 
 def _description(info: StoreInfo) -> str:
-    return f"Decoded by wsicodec from preset {info.preset}. {NOTICE}"
+    return f"Decoded by wsicodec from preset {info.preset}. {info.notice}"
 
 
 def _tiles(array: "zarr.Array[Any]", counter: "_Counter") -> Iterator[NDArray[np.uint8]]:

@@ -34,17 +34,31 @@ def finish_store(job: Job, work: Work, payloads: Objects) -> int:
 
     Returns the bytes of the whole store; raises StoreError if it does not read back.
     """
-    payloads = payloads | _plain(job, "tissue", work.classes)
+    payloads = payloads | write_plain(job, "tissue", work.classes)
     if work.slide.icc:
-        payloads |= _plain(job, "icc", np.frombuffer(work.slide.icc, np.uint8))
+        payloads |= write_plain(job, "icc", np.frombuffer(work.slide.icc, np.uint8))
     info = describe_slide(work, slide_digest(work.slide.shape, work.bundle.fingerprint, payloads))
+    return close_store(job, work.classes, payloads, _documents(work, info))
+
+
+def close_store(
+    job: Job, classes: NDArray[np.uint8], payloads: Objects, documents: dict[str, bytes]
+) -> int:
+    """Write the documents and the manifest, look at the result, and bring it to the disk.
+
+    classes: the `tissue` array (gy, gx).
+    payloads: every chunk, written.
+    documents: JSON by its path.
+
+    Returns the bytes of the whole store; raises StoreError if it does not read back.
+    """
     objects = dict(payloads)
-    for path, document in _documents(work, info).items():
+    for path, document in documents.items():
         objects |= job.write(path, document)
     size = sum(n for n, _ in objects.values())
     listing = manifest(objects)
     job.write(MANIFEST, listing)
-    _check_reads_back(job, work)
+    _check_reads_back(job, classes)
     job.sync()
     return size + len(listing)
 
@@ -68,19 +82,19 @@ def _documents(work: Work, info: StoreInfo) -> dict[str, bytes]:
     return documents
 
 
-def _plain(job: Job, path: str, array: NDArray[np.uint8]) -> Objects:
+def write_plain(job: Job, path: str, array: NDArray[np.uint8]) -> Objects:
     """Write the only chunk of an array that `plain_document` describes."""
     chunk = "/".join(["0"] * array.ndim)
     data = bytes(Zstd(level=19).encode(np.ascontiguousarray(array)))
     return job.write(f"{path}/c/{chunk}", data)
 
 
-def _check_reads_back(job: Job, work: Work) -> None:
+def _check_reads_back(job: Job, classes: NDArray[np.uint8]) -> None:
     """Open the store as a stranger would, and read embeddings and a tile of every level."""
     root = zarr.open_group(job.store, mode="r")
-    gy, gx = _some_tissue(work.classes)
+    gy, gx = _some_tissue(classes)
     embeddings = np.asarray(_array(root, "embeddings")[gy, gx])
-    if work.classes[gy, gx] != BLANK and not embeddings.any():
+    if classes[gy, gx] != BLANK and not embeddings.any():
         raise StoreError(f"expected an embedding at ({gy}, {gx}), read zeros; encode again")
     for level in range(LEVELS):
         array = _array(root, str(level))

@@ -145,7 +145,7 @@ def array_document(
 def _multiscale(info: StoreInfo) -> Json:
     space = [{"name": n, "type": "space", "unit": "micrometer"} for n in "yx"]
     return {
-        "name": "slide",
+        "name": "synthetic slide" if info.synthetic else "slide",
         "axes": [{"name": "c", "type": "channel"}, *space],
         "datasets": [
             {
