@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.checks import run_fresh
-from wsicodec import cli, cli_model
+from wsicodec import cli, cli_bench, cli_model, cli_sample
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -35,7 +35,8 @@ def test_the_commands_have_the_options_they_are_shown_with(
 ) -> None:
     called: list[object] = []
     group, *rest = command.split()[1:]
-    where, name = (cli_model, rest[0]) if group == "model" else (cli, group)
+    apart = {"sample": cli_sample, "bench": cli_bench}
+    where, name = (cli_model, rest[0]) if group == "model" else (apart.get(group, cli), group)
     monkeypatch.setattr(where, f"_{name.replace('-', '_')}", called.append)
     cli.main(command.split()[1:])
     assert len(called) == 1
