@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.train.toys import AUTOENCODER, RENDERER, UNET, VIT
+
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -25,16 +27,6 @@ from wsicodec.train.variants import VariantConfig, load_variants  # noqa: E402
 from wsicodec.train.zoomldm import ZoomStage, ZoomTraining  # noqa: E402
 
 CONFIGS = Path(stages.__file__).parent / "configs"
-VIT = {"width": 24, "depth": 1, "heads": 2, "patch": 16, "train_size": 256}
-UNET = {
-    "latent_channels": 4, "widths": [8, 12, 16], "down_blocks": [1, 1, 1],
-    "up_blocks": [1, 1, 1], "embedding": 16, "cond": 8,
-}  # fmt: skip
-AUTOENCODER = {
-    "latent_channels": 4, "widths": [8, 8, 8], "encoder_blocks": [1, 1, 1],
-    "decoder_blocks": [1, 1, 1],
-}  # fmt: skip
-RENDERER = {"latent_channels": 4, "widths": [8, 8, 8], "blocks": [1, 1, 1]}
 LOOP = {"batch": 4, "log_every": 4}
 RATE = {"total": 12, "warmup": 4}
 

@@ -1,6 +1,7 @@
 """A plan and its fetched chunks, made into pixels by the slide's own networks."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from wsicodec.codec.draw import OWN_VIEW, Draw, Pixels, Recipe, View, Window, draw_windows
 from wsicodec.codec.draw_published import (
@@ -17,6 +18,8 @@ from wsicodec.codec.state import State, state
 from wsicodec.config import DrawOptions
 from wsicodec.models.bundle import PUBLISHED_FAMILIES, Bundle, find_bundle
 from wsicodec.models.networks import Drawing, choose_backend, load_drawing
+
+Networks = TypeVar("Networks")
 
 
 def tile_key(record: SlideRecord, options: DrawOptions) -> Callable[[Tile], tuple[object, ...]]:
@@ -77,19 +80,19 @@ def _published(
 ) -> tuple[Draw, int]:
     check_backend(bundle, backend)
     recipe = PublishedRecipe.of(bundle, slide, steps)
-    key = (bundle.fingerprint, "torch")
-    with here.networks_lock:
-        if key not in here.networks:
-            here.networks[key] = load_model(bundle)
-        model = here.networks[key]
+    model = _kept(here, (bundle.fingerprint, "torch"), lambda: load_model(bundle))
     return lambda windows: draw_published(model, recipe, windows), model.batch
 
 
 def _networks(here: State, bundle: Bundle, backend: str) -> Drawing:
     chosen = choose_backend(backend)
-    key = (bundle.fingerprint, chosen)
+    return _kept(here, (bundle.fingerprint, chosen), lambda: load_drawing(bundle, chosen))
+
+
+def _kept(here: State, key: tuple[str, str], load: Callable[[], Networks]) -> Networks:
+    """The networks of a bundle on a backend, loaded once."""
     with here.networks_lock:
         if key not in here.networks:
-            here.networks[key] = load_drawing(bundle, chosen)
-        networks: Drawing = here.networks[key]
-        return networks
+            here.networks[key] = load()
+        found: Networks = here.networks[key]
+        return found

@@ -49,13 +49,15 @@ async def read_region(
     here = state()
     record = await _record(here, root, slide)
     key = tile_key(record, options)
+    # The first time a bundle is looked for on disk, which the event loop must not wait for.
+    view = await _on_threads(here, lambda: view_of(find_bundle(record.info.fingerprint)))
     plan = plan_region(
         record,
         level,
         region,
         lambda tile: here.tiles.cache.get(key(tile)),
         options.allow_generated,
-        view_of(find_bundle(record.info.fingerprint)).halo,
+        view.halo,
     )
     fetched = await _fetch(here, root, record, plan)
     return await _on_threads(

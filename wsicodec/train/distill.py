@@ -151,8 +151,7 @@ class DistillStage:
         return (rows + F.l1_loss(part[..., near], other[..., near])) / 2
 
     def _real(self, batch: dict[str, Tensor]) -> Tensor:
-        rgb = _judged(batch["rgb"]).float().div(127.5).sub(1)
-        return rgb.contiguous(memory_format=torch.channels_last)
+        return _pixels(_judged(batch["rgb"])).contiguous(memory_format=torch.channels_last)
 
     def _critic(
         self, batch: dict[str, Tensor], ours: Tensor, real: Tensor
@@ -188,14 +187,9 @@ class DistillStage:
 
     def sheet(self) -> NDArray[np.uint8]:
         """Per column: the parent enlarged, what is drawn in one step, the truth."""
-        samples = [self.sample(2**40 + 64 * i) for i in range(6)]
-        rows: list[list[Tensor]] = [[], [], []]
-        for sample in samples:
-            batch = {k: torch.from_numpy(np.asarray(v))[None] for k, v in sample.items()}
-            rows[0].append(F.interpolate(batch["parent"], scale_factor=2.0))
-            rows[1].append(render(self.model.renderer, batch, draw(self.model.zoomldm, batch, 1)))
-            rows[2].append(batch["rgb"].float().div(127.5).sub(1))
-        return sheet_of([torch.cat(row) for row in rows])
+        batch = self.flow.sheet_batch()
+        drawn = render(self.model.renderer, batch, draw(self.model.zoomldm, batch, 1))
+        return sheet_of(batch["parent"], drawn, _pixels(batch["rgb"]))
 
 
 def _scaled(image: Tensor, part: slice, cells: int) -> Tensor:
@@ -208,6 +202,11 @@ def _scaled(image: Tensor, part: slice, cells: int) -> Tensor:
 
 def _judged(image: Tensor) -> Tensor:
     return image[..., BORDER:-BORDER, BORDER:-BORDER]
+
+
+def _pixels(rgb: Tensor) -> Tensor:
+    """Bytes to [-1, 1]."""
+    return rgb.float().div(127.5).sub(1)
 
 
 def _grey(rgb: Tensor) -> Tensor:

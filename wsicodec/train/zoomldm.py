@@ -1,6 +1,5 @@
 """Stage `zoomldm`: summarizer and U-Net together, all magnifications, from variants made before."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from wsicodec.train.bundle import load_autoencoder, load_tables, load_zoomldm
 from wsicodec.train.data import DataConfig, Sampler, Window, generator, load_pictures
 from wsicodec.train.guess import fit_guess
 from wsicodec.train.learning_rate import RateConfig
-from wsicodec.train.loop import LoopConfig, Sample
+from wsicodec.train.loop import LoopConfig, Sample, collate
 from wsicodec.train.parents import ParentConfig, draw_parent
 from wsicodec.train.variants import Variant, VariantConfig, load_variants
 
@@ -168,21 +167,21 @@ class ZoomStage:
         logs = {"error": each.mean()}
         return loss, logs | ({"error_start": start.mean()} if len(start) else {}), ours
 
-    def sheet(self, steps: int = 4) -> NDArray[np.uint8]:
-        """Per column: the parent enlarged, what is drawn in `steps`, the decoded truth."""
-        samples = [self.sample(2**40 + 64 * i) for i in range(6)]
-        rows: list[list[Tensor]] = [[], [], []]
-        for sample in samples:
-            batch = {k: torch.from_numpy(np.asarray(v))[None] for k, v in sample.items()}
-            rows[0].append(torch.nn.functional.interpolate(batch["parent"], scale_factor=2.0))
-            rows[1].append(self.autoencoder.decode(draw(self.model, batch, steps)))
-            rows[2].append(self.autoencoder.decode(batch["latent"]))
-        return sheet_of([torch.cat(row) for row in rows])
+    def sheet_batch(self) -> dict[str, Tensor]:
+        """Samples that are not trained on, always the same."""
+        return collate([self.sample(2**40 + 64 * i) for i in range(6)])
+
+    def sheet(self) -> NDArray[np.uint8]:
+        """Per column: the parent enlarged, what is drawn in four steps, the decoded truth."""
+        batch = self.sheet_batch()
+        drawn = self.autoencoder.decode(draw(self.model, batch, 4))
+        return sheet_of(batch["parent"], drawn, self.autoencoder.decode(batch["latent"]))
 
 
-def sheet_of(rows: Sequence[Tensor]) -> NDArray[np.uint8]:
-    """Rows of pictures (n, 3, h, w) around [-1, 1], all of one size, as one picture."""
-    whole = torch.cat([torch.cat(list(row), 2) for row in rows], 1)
+def sheet_of(parent: Tensor, drawn: Tensor, real: Tensor) -> NDArray[np.uint8]:
+    """Parents enlarged, (n, 3, h / 2, w / 2), over pictures (n, 3, h, w), around [-1, 1] all."""
+    above = torch.nn.functional.interpolate(parent, scale_factor=2.0)
+    whole = torch.cat([torch.cat(list(row.float()), 2) for row in (above, drawn, real)], 1)
     image: NDArray[np.uint8] = (
         whole.clamp(-1, 1).add(1).mul(127.5).round().byte().permute(1, 2, 0).numpy(force=True)
     )
@@ -203,7 +202,7 @@ def draw(model: ZoomLDM, batch: dict[str, Tensor], steps: int) -> Tensor:
     told = [batch[k] for k in ("parent", "has_parent", "cond", "mag")]
     for i in range(steps):
         t, s = 1 - i / steps, 1 - (i + 1) / steps
-        full = torch.full((len(x),), t)
+        full = x.new_full((len(x),), t)
         clean = model(x, full, full * 0 + 1 / steps, *told)
         x = s / t * x + (1 - s / t) * clean
     return x

@@ -7,16 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-VIT = {"width": 24, "depth": 1, "heads": 2, "patch": 16, "train_size": 256}
-UNET = {
-    "latent_channels": 4, "widths": [8, 12, 16], "down_blocks": [1, 1, 1],
-    "up_blocks": [1, 1, 1], "embedding": 16, "cond": 8,
-}  # fmt: skip
-AUTOENCODER = {
-    "latent_channels": 4, "widths": [8, 8, 8], "encoder_blocks": [1, 1, 1],
-    "decoder_blocks": [1, 1, 1],
-}  # fmt: skip
-RENDERER = {"latent_channels": 4, "widths": [8, 8, 8], "blocks": [1, 1, 1]}
+from tests.train.toys import AUTOENCODER, RENDERER, UNET, VIT
+
 ZOOMLDM = {"unet": UNET, "summarizer": {"embedding_width": 24, "width": 8, "blocks": 1}}
 DINO = {"prototypes": 16, "hidden": 16, "bottleneck": 8}
 LOOP = {"batch": 4, "average": 40}

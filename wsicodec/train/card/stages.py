@@ -28,7 +28,7 @@ from wsicodec.train.dino import Distillation
 from wsicodec.train.distill import BORDER, DistillStage, DistillTraining, Trio
 from wsicodec.train.embedder import EmbedderStage, EmbedderTraining
 from wsicodec.train.guess import fit_guess
-from wsicodec.train.zoomldm import CELL, ZoomStage, ZoomTraining, draw, render, sheet_of
+from wsicodec.train.zoomldm import CELL, ZoomStage, ZoomTraining
 
 Batch = dict[str, Tensor]
 SHEET, FINISH, START = 2**40, 2**41, 2**42  # numbers of batches that are not trained on
@@ -281,13 +281,9 @@ class CardZoom(ZoomStage):
         }
         return batch | ({"rgb": self.round.rgb(squares)} if self.pixels else {})
 
-    def sheet(self, steps: int = 4) -> NDArray[np.uint8]:
-        """Per column: the parent enlarged, what is drawn in `steps`, the decoded truth."""
-        batch = self.batch(SHEET, 6)
-        with torch.device(self.deck.device):
-            drawn = self.autoencoder.decode(draw(self.model, batch, steps))
-        parent = F.interpolate(batch["parent"], scale_factor=2.0)
-        return sheet_of([parent, drawn, self.autoencoder.decode(batch["latent"])])
+    def sheet_batch(self) -> Batch:
+        """A batch that is not trained on, always the same of a round."""
+        return self.batch(SHEET, 6)
 
     def finish(self) -> None:
         """Nothing to complete."""
@@ -328,15 +324,6 @@ class CardDistill(DistillStage):
         nudge = torch.randn((count, 3, side, side), generator=noise, device=device)
         side_to_cut = torch.full((count,), number % 2)  # at home: a branch asks for it
         return batch | {"nudge": nudge, "first": side_to_cut}
-
-    def sheet(self) -> NDArray[np.uint8]:
-        """Per column: the parent enlarged, what is drawn in one step, the truth."""
-        batch = self.flow.batch(SHEET, 6)
-        with torch.device(self.deck.device):
-            latent = draw(self.model.zoomldm, batch, 1)
-        drawn = render(self.model.renderer, batch, latent)
-        parent = F.interpolate(batch["parent"], scale_factor=2.0)
-        return sheet_of([parent, drawn, batch["rgb"].float().div(127.5).sub(1)])
 
     def finish(self) -> None:
         """Nothing to complete."""
