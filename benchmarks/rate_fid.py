@@ -11,13 +11,14 @@ stopped goes on where it stood. `wsicodec bench` does the same for your own slid
     bpp_tissue    over level-0 pixels of patches with tissue; bpp_fields: over those of the fields
     fd_NAME...    squared Fréchet distance of judge NAME, its 95 % interval over files, its draws
     kd_, cmmd_    kernel distance, CMMD; precision_, recall_
-    fd_NAME_shifted_over_aligned   of patches across window borders over that inside windows
+    fd_NAME_shifted_over_aligned   of squares around window corners over that inside windows
     cosine, retrieval   of tiles embedded again by `embedder`, the latter among 32
     energy_0...   octave energies over the truth's, finest first; kurtosis_ likewise
     seam          step over window borders over that inside; seam_true is the original's
     weights       the bundle that drew; empty for rivals
     judges        of the judges' weights, the bootstrap's draws and the protocol
 
+The run ends with the rungs (`wsicodec.bench.rungs`): what our `standard` is below, and what not.
 Beside it lie `_files.csv` (a row per file), `_outside.csv` (rivals whose rate lay outside what is
 judged), the figures, and the report.
 """
@@ -37,8 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     options = to_options(given, given.out)
     from wsicodec.bench.command import bench
+    from wsicodec.bench.report import standing
 
-    print(bench(options, lambda done, total, unit: print(f"{done}/{total} {unit}", flush=True)))
+    page = bench(options, lambda done, total, unit: print(f"{done}/{total} {unit}", flush=True))
+    print(standing(options.out))
+    print(page)
 
 
 if __name__ == "__main__":

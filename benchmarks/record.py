@@ -40,9 +40,9 @@ def _shown(arguments: list[str]) -> list[str]:
     return ["-m", f"benchmarks.{Path(arguments[0]).stem}", *words]
 
 
-def write(name: str, rows: list[Row]) -> Path:
+def write(name: str, rows: list[Row], folder: Path = RESULTS) -> Path:
     """Merge rows into results/<name>.csv; a row replaces the one of the same identity."""
-    path = RESULTS / f"{name}.csv"
+    path = folder / f"{name}.csv"
     kept: dict[tuple[str, ...], dict[str, str]] = {}
     if path.exists():
         with path.open(newline="") as file:
@@ -50,7 +50,7 @@ def write(name: str, rows: list[Row]) -> Path:
     for row in rows:
         record = {k: _text(v) for k, v in asdict(row).items()}
         kept[tuple(record[k] for k in _IDENTITY)] = record
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, [f.name for f in fields(Row)], lineterminator="\n")
         writer.writeheader()

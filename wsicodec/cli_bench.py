@@ -16,10 +16,13 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _bench(arguments: argparse.Namespace) -> int:
     from wsicodec.bench.command import bench
+    from wsicodec.bench.report import standing
     from wsicodec.progress import bars
 
     options = to_options(arguments, Path(arguments.out) / "rate_fid.csv")
     with bars(quiet=arguments.quiet) as progress:
         report = bench(options, progress)
+    if told := standing(options.out):
+        print(told)
     print(report)
     return 0

@@ -8,7 +8,7 @@ import pytest
 from wsicodec.bench import judging
 from wsicodec.bench.judging import Judge, judged_squares, medians
 from wsicodec.metrics.bootstrap import resample
-from wsicodec.metrics.degrade import add_seams, blur
+from wsicodec.metrics.degrade import add_noise, add_seams, blur
 from wsicodec.metrics.distances import frechet_distance
 from wsicodec.metrics.features import Extractor
 from wsicodec.metrics.pictures import octaves
@@ -68,6 +68,22 @@ def test_damage_moves_figures_further_than_their_intervals(
     seamed = [add_seams(f, 20, rng) for f in fields]
     figures = medians(judge.pictures(truth, seamed))
     assert figures["seam"] > 1.2 * figures["seam_true"]
+
+
+def test_a_line_along_window_borders_is_found_at_their_corners(
+    judge: Judge, fields: list[Pixels], rng: np.random.Generator
+) -> None:
+    """Light noise everywhere: as far across windows as inside; not so with a line between them."""
+    truth = judge.truth(0, fields, FILES, np.ones(24, bool))
+    noisy = [add_noise(f, 4, rng) for f in fields]
+    lined = [f.copy() for f in noisy]
+    for field in lined:
+        field[254:258], field[:, 254:258] = 0, 0
+    name = "fd_plain_shifted_over_aligned"
+    even, seamed = (judge.measure(truth, drawn, windows=True)[name] for drawn in (noisy, lined))
+    assert 0.3 < float(str(even)) < 3
+    assert float(str(seamed)) > 10
+    assert np.isnan(float(str(judge.measure(truth, lined, windows=False)[name])))
 
 
 def test_only_tissue_is_judged(judge: Judge, fields: list[Pixels]) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from wsicodec.bench import memory
 from wsicodec.bench.fields import Field, lay_out
 from wsicodec.bench.memory import Bank, load_bank, remember
 from wsicodec.errors import ConfigError
@@ -31,11 +32,16 @@ def test_patches_of_the_bank_come_back_as_they_are(rng: np.random.Generator) -> 
     assert output.levels(1)[0].shape == (256, 512, 3)
 
 
-def test_the_bank_is_the_training_split(drawn_slide: Path, tmp_path: Path) -> None:
+def test_the_bank_is_the_training_split(
+    drawn_slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "a.tif").symlink_to(drawn_slide)
     (tmp_path / "index.csv").write_text("file,split,est. mpp\na.tif,train,0.5\n")
     bank = load_bank(tmp_path / "index.csv", _embed)
     assert len(bank.patches) == len(bank.vectors) >= 4
     assert np.linalg.norm(bank.vectors, axis=1) == pytest.approx(1)
+    monkeypatch.setattr(memory, "MOST", 2)
+    fewer = load_bank(tmp_path / "index.csv", _embed)
+    assert np.array_equal(fewer.patches, bank.patches[[0, -1]]), "evenly thinned"
     with pytest.raises(ConfigError, match="--mpp"):
         load_bank(tmp_path / "index.csv", _embed, split="val")

@@ -88,6 +88,7 @@ def test_from_a_slide_to_a_page(options: Options) -> None:
     ids = {a["id"] for _, a in parser.seen if a.get("id")}
     assert {"rate", "left", "right", "divide", "told"} <= ids
     assert "$" not in text.split("<script>")[0]
+    assert "<td>jpeg behind /4</td>" in text, "what was run"
     assert page.with_name("rates_held_out.svg").exists()
     assert page.with_name("rates_held_out.png").exists()
 
@@ -134,8 +135,26 @@ def test_the_plan_names_presets_steps_quantisers_and_seeds() -> None:
     assert {d.seed for d in settings if d.setting == "standard"} == {0, 1, 2}
     assert {d.steps for d in settings} == {0, 1, 2, 4} - {bundle.steps}
     assert {d.quantizer for d in settings} == {0.5, 1, 2, 4, 8}
+    varied = [d for d in settings if d.steps or d.quantizer != 1]
+    assert {(d.preset, d.seed) for d in varied} == {("standard", 0)}, "where no sweep is asked for"
     assert [Drawing.parse(d.setting, d.seed) for d in settings] == settings
     assert Job("wsicodec", "standard", 1) in jobs
+
+
+def test_a_sweep_goes_to_the_presets_it_names() -> None:
+    some = Options((), Path("x.csv"), codecs=("wsicodec",), sweep=("semantic", "measured"), seeds=1)
+    settings = [Drawing.parse(job.setting) for job in plan(some, load_bundle())]
+    assert {d.preset for d in settings if d.quantizer != 1} == {"semantic"}, "no network draws it"
+
+
+def test_every_rival_runs_alone_and_behind_every_downsample() -> None:
+    rivals = ("avif", "jpegxl", "jpeg2000", "webp", "jpeg")
+    jobs = plan(Options((), Path("x.csv"), codecs=rivals), load_bundle())
+    for rival in rivals:
+        factors = [job.setting.partition(" ")[2] for job in jobs if job.codec == rival]
+        assert {f: factors.count(f) for f in set(factors)} == {
+            "": 3, "/2": 4, "/4": 5, "/8": 4, "/16": 2,
+        }  # fmt: skip
 
 
 def test_a_memory_needs_training_tiles() -> None:

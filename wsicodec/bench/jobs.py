@@ -59,7 +59,7 @@ def _able(options: Options) -> list[str]:
 
 
 def _ours(options: Options, bundle: Bundle) -> Iterator[Job]:
-    """Presets and seeds, then steps, then quantisers; a measured level is drawn by nobody."""
+    """Presets and seeds, then steps and quantisers; a measured level is drawn by nobody."""
     presets = [find_preset(name).name for name in options.presets]
     if options.quick:
         presets = [name for name in presets if name != "measured"]
@@ -67,11 +67,10 @@ def _ours(options: Options, bundle: Bundle) -> Iterator[Job]:
     for seed in range(options.seeds):
         for name in drawn if seed else presets:
             yield Job("wsicodec", name, seed)
-    for name in drawn:
-        for steps in options.steps:
-            if steps != bundle.steps:
-                yield Job("wsicodec", Drawing(name, steps).setting)
-    for name in drawn:
-        if name != "detail":  # whose anchor outweighs its embeddings
+    for name in (find_preset(name).name for name in options.sweep):
+        if name in drawn:
+            for steps in options.steps:
+                if steps != bundle.steps:
+                    yield Job("wsicodec", Drawing(name, steps).setting)
             for factor in options.quantizers:
                 yield Job("wsicodec", Drawing(name, quantizer=factor).setting)

@@ -154,10 +154,11 @@ class Judge:
     def _picture(self, true: Original, drawn: Pixels) -> Figures:
         middle = centre(drawn, CENTRE)
         nearest = centre(true.rgb, SIMILAR), centre(drawn, SIMILAR)
+        similar = partial(ms_ssim, *nearest, single=True)
         stains = _stains(middle)
         return {
             "psnr": psnr(true.rgb, drawn),
-            "ms_ssim": or_nan(partial(ms_ssim, *nearest)) if self.similarity else float("nan"),
+            "ms_ssim": or_nan(similar) if self.similarity else float("nan"),
             **ratios(true.octaves, octaves(middle)),
             "block_colour": block_colour_error(true.rgb, drawn),
             "stain_degrees": float("nan")
@@ -201,16 +202,23 @@ class Judge:
 
 
 def _seams(judge: Extractor, truth: Truth, drawn: Sequence[Pixels]) -> float:
-    """Fréchet distance of patches over window borders to that of patches inside windows."""
-    pair = aligned_and_shifted(drawn, PATCH)
+    """Fréchet distance of squares over window corners to that of squares inside windows."""
+    pair = _crossings(drawn)
     if len(pair[0]) < 2:
         return float("nan")
     if judge.name not in truth.across:
-        true = aligned_and_shifted([one.rgb for one in truth.originals], PATCH)
+        true = _crossings([one.rgb for one in truth.originals])
         truth.across[judge.name] = judge(true[0]), judge(true[1])
     known = truth.across[judge.name]
     on, off = (frechet_distance(known[i], judge(pair[i])) for i in (0, 1))
     return off / on if on > 0 else float("nan")
+
+
+def _crossings(fields: Sequence[Pixels]) -> tuple[Pixels, Pixels]:
+    """Squares of 128 px in the middle of windows, and as many around the corners of four."""
+    inside, across = aligned_and_shifted(fields, PATCH)
+    middle = np.s_[:, PATCH // 4 : 3 * PATCH // 4, PATCH // 4 : 3 * PATCH // 4]
+    return inside[middle], across[middle]
 
 
 def centre(rgb: Pixels, side: int) -> Pixels:

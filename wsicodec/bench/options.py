@@ -25,7 +25,8 @@ class Options:
     presets: tuple[str, ...] = ("standard", "semantic", "detail", "measured")
     steps: tuple[int, ...] = (1, 2, 4)  # besides the store's own
     quantizers: tuple[float, ...] = (0.5, 2, 4, 8)  # embedding steps over the bundle's
-    seeds: int = 3  # of the noise
+    sweep: tuple[str, ...] = ("standard",)  # presets at which steps and quantisers are varied
+    seeds: int = 3  # of the noise, at every preset
     fields: int = 4  # of a file, at most
     train: Path | None = None  # index whose training tiles the memorising decoder has
     compressai: tuple[str, ...] = ()  # MODEL:QUALITY:FILE
@@ -51,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--presets", nargs="+", metavar="PRESET", default=list(Options.presets))
     add("--steps", nargs="*", type=int, default=list(Options.steps), help="besides the store's own")
     add("--quantizers", nargs="*", type=float, default=list(Options.quantizers))
+    add("--sweep", nargs="*", metavar="PRESET", default=list(Options.sweep), help="steps and such")
     add("--seeds", type=int, default=Options.seeds, help="of the noise (default 3)")
     add("--fields", type=int, default=Options.fields, help="megapixels of a file, at most")
     add("--train", type=Path, metavar="INDEX", help="training tiles of the memorising decoder")
@@ -78,6 +80,7 @@ def to_options(given: argparse.Namespace, out: Path) -> Options:
         presets=tuple(given.presets),
         steps=tuple(given.steps),
         quantizers=tuple(given.quantizers),
+        sweep=tuple(given.sweep),
         seeds=given.seeds,
         fields=given.fields,
         train=given.train,

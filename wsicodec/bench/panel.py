@@ -15,7 +15,7 @@ from wsicodec.metrics.held_out import WEIGHTS
 from wsicodec.models.bundle import Bundle
 from wsicodec.models.networks import load_embedder
 
-PROTOCOL = 1  # raised when a measure changes, so that older rows are not mixed with newer ones
+PROTOCOL = 2  # raised when a measure changes, so that older rows are not mixed with newer ones
 
 
 def judges(options: Options, bundle: Bundle) -> list[Extractor]:

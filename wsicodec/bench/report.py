@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
+from wsicodec.bench.coverage import coverage
 from wsicodec.bench.curves import judges
 from wsicodec.bench.plots import plot, plot_others
+from wsicodec.bench.rungs import climb, told
+from wsicodec.bench.rungs_table import rungs
 from wsicodec.bench.sections import all_rows, at_equal_rate, differences, legend, presets
-from wsicodec.bench.table import Row, newest, read
+from wsicodec.bench.table import Row, newest, outside_of, read
 from wsicodec.bench.tiles import compared
 from wsicodec.config import NOTICE
 from wsicodec.errors import ConfigError
@@ -26,6 +29,7 @@ def write_report(out: Path) -> Path:
     """
     rows = last_run(read(out))
     stem = out.with_suffix("")
+    outside = [r for r in read(outside_of(out)) if all(r[k] == rows[-1][k] for k in OF_ONE_RUN)]
     names = judges(rows)
     figures = [path for name in names for path in plot(rows, name, stem)]
     others = [path for name in names for path in plot_others(rows, name, stem)]
@@ -36,10 +40,12 @@ def write_report(out: Path) -> Path:
         warnings=_warnings(names, rows),
         figures="".join(_figure(p) for p in figures if p.suffix == ".svg"),
         others="".join(_figure(p) for p in others if p.suffix == ".svg"),
+        rungs="".join(rungs(rows, name) for name in names),
         equal="".join(at_equal_rate(rows, name, level) for name in names for level in (0, 1)),
         differences="".join(differences(rows, name) for name in names),
         presets=presets(rows, names),
         tiles=_controls([one["name"] for one in tiles]) if tiles else "<p>No tiles were kept.</p>",
+        coverage=coverage(rows, outside),
         legend=legend(names),
         all=all_rows(rows, names),
         data=json.dumps(tiles).replace("</", "<\\/"),
@@ -47,6 +53,19 @@ def write_report(out: Path) -> Path:
     report = stem.with_suffix(".html")
     report.write_text(page, "utf-8")
     return report
+
+
+def standing(out: Path) -> str:
+    """Rungs and guards of the CSV `out` for a terminal, by every judge; empty where none are told.
+
+    Of the rows that the report is of.
+    """
+    rows = read(out)
+    if not rows:
+        return ""
+    kept = last_run(rows)
+    ladders = {name: climb(kept, name) for name in judges(kept)}
+    return "\n".join(f"{name}: {told(one)}" for name, one in ladders.items() if one is not None)
 
 
 def last_run(rows: Sequence[Row]) -> list[Row]:

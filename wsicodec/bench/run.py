@@ -23,7 +23,7 @@ from wsicodec.bench.fields import Field, gather, lay_out
 from wsicodec.bench.jobs import Job, plan, reduced
 from wsicodec.bench.options import Options
 from wsicodec.bench.strips import tiles, truth_name
-from wsicodec.bench.table import FILE_KEYS, Table
+from wsicodec.bench.table import FILE_KEYS, Table, outside_of
 from wsicodec.bench.work import LEVELS, Bench, Result
 from wsicodec.errors import WsiCodecError
 from wsicodec.metrics.features import require_judges
@@ -50,7 +50,7 @@ class Tables:
         return cls(
             Table(out, fresh=fresh),
             Table(stem.with_name(f"{stem.name}_files.csv"), FILE_KEYS, fresh=fresh),
-            Table(stem.with_name(f"{stem.name}_outside.csv"), fresh=fresh),
+            Table(outside_of(out), fresh=fresh),
             stem.with_name(f"{stem.name}_tiles"),
         )
 

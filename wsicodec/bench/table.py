@@ -55,6 +55,11 @@ class Table:
         self._known.add(self._name(text))
 
 
+def outside_of(out: Path) -> Path:
+    """Where the CSV `out` has its rivals whose rate lay outside what is judged."""
+    return out.with_name(f"{out.stem}_outside.csv")
+
+
 def read(path: Path) -> list[Row]:
     """All rows of a CSV; none where there is no file."""
     if not path.exists():

@@ -5,6 +5,10 @@ one window from all others, which degradation a crop went through and how strong
 tissue is magnified. It must never take part in training a decoder: a judge who also coaches is no
 judge.
 
+Its features are means over the plane, so it is weak where the detail's spectrum is right and its
+phases are random: such texture is a third as far away as a blur of 0.7 px (`scrambled` in
+`benchmarks/results/held_out.csv`), and the kurtosis of octaves has to find it.
+
 The weights lie beside this file as safetensors; `held_out.json` says how they were made.
 """
 

@@ -27,8 +27,10 @@ def psnr(true: Pixels, drawn: Pixels) -> float:
     return float(10 * np.log10(255**2 / max(float(error @ error) / error.size, 1e-9)))
 
 
-def ms_ssim(true: Pixels, drawn: Pixels) -> float:
+def ms_ssim(true: Pixels, drawn: Pixels, *, single: bool = False) -> float:
     """Multi-scale structural similarity of luma (Wang et al. 2003) by torchmetrics.
+
+    single: in single precision, a tenth of the time; up to 2e-4 off on glass, 1e-5 on tissue.
 
     Raises ConfigError without the library, or for pictures below 161 px a side.
     """
@@ -42,7 +44,8 @@ def ms_ssim(true: Pixels, drawn: Pixels) -> float:
         )
     except ImportError as error:
         raise ConfigError(f"MS-SSIM needs `pip install 'wsicodec[bench]'`: {error}") from error
-    a, b = (torch.from_numpy(p @ LUMA)[None, None] for p in (true, drawn))
+    kind = np.float32 if single else np.float64
+    a, b = (torch.from_numpy((p @ LUMA).astype(kind))[None, None] for p in (true, drawn))
     return float(measure(b, a, data_range=255.0))
 
 
@@ -88,8 +91,8 @@ def _block_means(rgb: Pixels, side: int) -> NDArray[np.float64]:
     rows, columns = rgb.shape[0] // side, rgb.shape[1] // side
     if rows * columns == 0:
         raise ConfigError(f"expected a picture of at least {side} px a side, got {rgb.shape[:2]}")
-    whole = rgb[: rows * side, : columns * side].astype(np.float64)
-    return np.asarray(whole.reshape(rows, side, columns, side, 3).mean((1, 3)))
+    whole = rgb[: rows * side, : columns * side].reshape(rows, side, columns, side, 3)
+    return np.asarray(whole.sum((1, 3), dtype=np.uint32) / side**2)
 
 
 def seam_score(rgb: Pixels, step: int) -> float:
