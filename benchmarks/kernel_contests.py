@@ -26,10 +26,12 @@ class Contest:
     title: str
     ours: Run
     truth: Run  # in float32 or wider
-    rivals: dict[str, Run] = field(default_factory=dict)  # "eager" is compiled as well
+    rivals: dict[str, Run] = field(default_factory=dict)
     tolerance: float = 2e-2  # of the norm of the answer
     bytes: int = 0  # of the batch
     flops: int = 0
+    compiles: str = "eager"  # the rival that is compiled as well
+    mode: str = "max-autotune-no-cudagraphs"
 
 
 def error(got: Any, wanted: Any) -> float:
@@ -79,6 +81,12 @@ def two_products(
     return mixed if residual is None else residual + mixed
 
 
+def title_of(op: str, size: tuple[int, int]) -> str:
+    """What a contest of an op that is not one of `kernel_cases` is called."""
+    words = "{1} wide, {0} tokens" if op == "condition" else "{1} wide, {0} x {0}"
+    return f"{op} {words.format(*size)}"
+
+
 def conditioning(tokens: int, width: int, batch: int, draw: Draw) -> Contest:
     """The sub-block as the network has it, against its fold."""
     torch.manual_seed(draw.seed)
@@ -100,7 +108,7 @@ def conditioning(tokens: int, width: int, batch: int, draw: Draw) -> Contest:
     same.load_state_dict(layer.state_dict())
     weight, shift = (v.to(draw.dtype) for v in two)
     return Contest(
-        f"condition {width} wide, {tokens} tokens",
+        title_of("condition", (tokens, width)),
         lambda: ops.condition(x, told, weight, shift),
         truth,
         {"eager": partial(eager, same, x, context, draw.dtype)},
@@ -120,7 +128,7 @@ def doubling(side: int, width: int, batch: int, draw: Draw) -> Contest:
 
     low = weight.to(draw.dtype).contiguous(memory_format=torch.channels_last)
     return Contest(
-        f"upsample_conv {width} wide, {side} x {side}",
+        title_of("upsample_conv", (side, width)),
         lambda: ops.upsample_conv(x, kernel, bias),
         lambda: eager(x.float(), weight, bias.float()),
         {"eager": lambda: eager(x, low, bias)},

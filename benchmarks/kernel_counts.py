@@ -19,12 +19,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, register_flop_formula
 
 from benchmarks.record import Row, write
+from wsicodec.codec.draw_device import Pipeline, inputs, way_of
+from wsicodec.models.bundle import load_bundle
 from wsicodec.models.published.fused import lowered
 from wsicodec.models.published.fused_unet import FusedUNet
 from wsicodec.models.published.fused_vq import FusedVqDecoder
 from wsicodec.models.published.registry import on_meta
 from wsicodec.models.published.unet import LdmUNetConfig
 from wsicodec.models.published.vq import VqConfig
+from wsicodec.models.torch_backend import load_small
 from wsicodec.ops.dispatch import assumed
 from wsicodec.ops.forms import FORMS
 from wsicodec_kernels.launch import recorded
@@ -93,6 +96,7 @@ FORMULAS: dict[str, Callable[..., int]] = {
     "_upsample_conv": _upsample_flop,
     "_nearest_entry": _nearest_flop,
     **dict.fromkeys(("_group_norm", "_geglu", "_residual"), _no_flop),
+    **dict.fromkeys(("_channel_norm", "_film_silu", "_guided_step", "_blend_windows"), _no_flop),
 }
 for _name, _formula in FORMULAS.items():
     register_flop_formula(getattr(torch.ops.wsicodec, _name))(_formula)
@@ -142,6 +146,32 @@ def decoder_runs() -> dict[str, Callable[[], Tensor]]:
     return {"plain": lambda: plain.decode(latent.float()), "fused": lambda: fused(latent)}
 
 
+def small_runs(steps: int) -> dict[str, Callable[[], Tensor]]:
+    """One batch of `small` from bytes to bytes, and its networks alone as they are trained.
+
+    The former makes its noise, locks colours and rounds as well, all in one CUDA graph; for the
+    latter the host does that.
+    """
+    bundle, where = load_bundle(), torch.device("meta")
+    pipeline = Pipeline(bundle, steps, where, torch.bfloat16, 1)
+    given = [tensor.to(where) for tensor in inputs(bundle, torch.bfloat16, 1)]
+    denoiser, renderer = load_small(bundle, where)
+    parent, _, cond, *_ = given
+    side, one = parent.shape[1] // 4, torch.ones(1, device=where)
+    above, index = parent.permute(0, 3, 1, 2).float(), torch.ones(1, device=where).long()
+    noise = torch.empty((1, bundle.latent_channels, side, side), device=where)
+    told = cond[:, : bundle.embedding_width + 1].float()
+
+    def plain() -> Tensor:
+        x = noise
+        for step in way_of(steps):
+            x = step.keep * x + step.gain * denoiser(x, one, one, above, one, told, index)
+        drawn: Tensor = renderer(x, above, one, index)
+        return drawn
+
+    return {"plain": plain, "fused": lambda: pipeline(*given)}
+
+
 def rows(subject: str, runs: dict[str, Callable[[], Tensor]], card: str) -> list[Row]:
     """Launches and FLOPs of every run, and what the fused one has of the plain one's."""
     found = []
@@ -165,6 +195,8 @@ def main() -> None:
     parser.add_argument("--card", default=CARD, help="compute capability, such as sm_90")
     card = parser.parse_args().card
     found = [*rows("U-Net", unet_runs(), card), *rows("VQ-f4 decoder", decoder_runs(), card)]
+    for steps in (1, 4):
+        found += rows(f"small, {steps} steps", small_runs(steps), card)
     for row in found:
         print(f"{row.subject:14} {row.setting:45} {row.metric:15} {row.value:9.4g} {row.note}")
     print(write("kernel_counts", found))

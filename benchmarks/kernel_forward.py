@@ -1,5 +1,6 @@
 """Forward passes of the published networks for `kernel_speed`: plain, folded, as a CUDA graph."""
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -9,12 +10,15 @@ from torch import Tensor, nn
 
 from benchmarks.kernel_cases import Draw
 from benchmarks.kernel_contests import Contest
+from wsicodec.models.cuda_graph import replayed
 from wsicodec.models.published.fused import lowered
 from wsicodec.models.published.fused_unet import FusedUNet
 from wsicodec.models.published.fused_vq import FusedVqDecoder
 from wsicodec.models.published.unet import LdmUNet, LdmUNetConfig
 from wsicodec.models.published.vq import VqAutoencoder, VqConfig
 
+UNET, DECODER = "U-Net forward", "VQ-f4 decode"
+NARROW = "eager, narrow, channels last"  # the fairest rival: no casts, as published it has them
 # Rounded a few hundred times, in series; of the norm of the answer.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
 SMALL_UNET = LdmUNetConfig(
@@ -33,33 +37,33 @@ def _drawn(module: nn.Module, device: str) -> Any:
     return module.eval().requires_grad_(requires_grad=False).to(device)
 
 
-def captured(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """The same launches as one CUDA graph, for one shape; answers lie in the same memory."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.inference_mode(), torch.cuda.stream(stream):
-        for _ in range(3):
-            run()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.inference_mode(), torch.cuda.graph(graph):
-        answer = run()
-
-    def replay() -> Tensor:
-        graph.replay()
-        return answer
-
-    return replay
-
-
 def _contest(
     title: str, runs: dict[str, Callable[[], Tensor]], truth: Callable[[], Tensor], draw: Draw
 ) -> Contest:
     ours = runs.pop("folded")
     if draw.device == "cuda":
         runs["folded, op by op"] = ours
-        ours = captured(ours)
-    return Contest(title, ours, truth, runs, TOLERANCE[draw.dtype])
+        ours = replayed(ours, torch.device(draw.device))
+    # A compiler is given what it does best with, and one that takes seconds, not half an hour.
+    tolerance = TOLERANCE[draw.dtype]
+    return Contest(title, ours, truth, runs, tolerance, compiles=NARROW, mode="default")
+
+
+def narrowed(network: nn.Module, draw: Draw, inputs_of: str, *wide: str) -> Any:
+    """The network in the type, channels last; some modules stay wide, one is given narrow inputs.
+
+    Args:
+        network: in float32.
+        draw: says the type.
+        inputs_of: the module whose inputs come in float32 and are narrowed.
+        wide: modules that stay in float32.
+    """
+    made: Any = copy.deepcopy(network)
+    made.to(dtype=draw.dtype, memory_format=torch.channels_last)
+    for name in wide:
+        getattr(made, name).float()
+    getattr(made, inputs_of).register_forward_pre_hook(lambda _, args: (args[0].to(draw.dtype),))
+    return made
 
 
 def unet(config: LdmUNetConfig, side: int, batch: int, draw: Draw) -> Contest:
@@ -76,8 +80,13 @@ def unet(config: LdmUNetConfig, side: int, batch: int, draw: Draw) -> Contest:
         with torch.autocast(draw.device, draw.dtype, enabled=draw.device == "cuda"):
             return plain(x.float(), t, context.float())
 
-    runs = {"eager": reference, "folded": lambda: fused(x, times, told)}
-    return _contest("U-Net forward", runs, lambda: plain(x.float(), t, context.float()), draw)
+    narrow = narrowed(network, draw, "time_embed")
+    runs = {
+        "eager": reference,
+        NARROW: lambda: narrow(x, t, context),
+        "folded": lambda: fused(x, times, told),
+    }
+    return _contest(UNET, runs, lambda: plain(x.float(), t, context.float()), draw)
 
 
 def decoder(config: VqConfig, side: int, batch: int, draw: Draw) -> Contest:
@@ -92,12 +101,17 @@ def decoder(config: VqConfig, side: int, batch: int, draw: Draw) -> Contest:
         with torch.autocast(draw.device, draw.dtype, enabled=draw.device == "cuda"):
             return plain.decode(latent)
 
-    runs = {"eager": reference, "folded": lambda: fused(latent)}
-    return _contest("VQ-f4 decode", runs, lambda: plain.decode(latent), draw)
+    narrow = narrowed(plain, draw, "post_quant_conv", "quantize")
+    runs = {
+        "eager": reference,
+        NARROW: lambda: narrow.decode(latent.float()),
+        "folded": lambda: fused(latent),
+    }
+    return _contest(DECODER, runs, lambda: plain.decode(latent), draw)
 
 
-def forwards(*, small: bool) -> list[Callable[[int, Draw], Contest]]:
-    """Both networks, as released or small ones of the same plan."""
+def forwards(*, small: bool) -> dict[str, Callable[[int, Draw], Contest]]:
+    """Both networks by title, as released or small ones of the same plan."""
     if small:
-        return [partial(unet, SMALL_UNET, 8), partial(decoder, SMALL_VQ, 8)]
-    return [partial(unet, LdmUNetConfig(), 64), partial(decoder, VqConfig(), 64)]
+        return {UNET: partial(unet, SMALL_UNET, 8), DECODER: partial(decoder, SMALL_VQ, 8)}
+    return {UNET: partial(unet, LdmUNetConfig(), 64), DECODER: partial(decoder, VqConfig(), 64)}

@@ -4,6 +4,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from wsicodec.codec.draw import Window
 from wsicodec.codec.plan import Tile, plan_region
 from wsicodec.codec.record import ImageArray, SlideRecord
 from wsicodec.codec.region import Fetched, RegionJob
+from wsicodec.codec.region_device import Screen, run_kept
 from wsicodec.codec.state import TileBoard
 from wsicodec.coding.images import ImageFormat
 from wsicodec.config import BLANK, GENERATED, MEASURED, StoreInfo
@@ -223,3 +225,62 @@ def test_a_window_that_fails_fails_only_its_readers() -> None:
     with pytest.raises(RuntimeError, match="out of order"):
         bench.read(0, Region(0, 0, 10, 10), draw=broken)
     assert bench.read(0, Region(0, 0, 10, 10)).shape == (10, 10, 3)
+
+
+class Device:
+    """What a region on a device asks of its engine; counts what is brought there."""
+
+    batch = places = 1
+
+    def __init__(self) -> None:
+        self.brought = 0
+
+    def empty(self, shape: tuple[int, int]) -> Any:
+        return np.zeros((*shape, 3), np.uint8)
+
+    def put(self, pixels: Pixels) -> Any:
+        self.brought += pixels.size
+        return pixels
+
+    def settle(self) -> None:
+        pass
+
+    def start(self, place: int, orders: Any, *, download: bool) -> None:
+        raise NotImplementedError
+
+    def finish(self, place: int, count: int) -> list[Pixels]:
+        raise NotImplementedError
+
+    def keep(self, place: int, count: int) -> list[Any]:
+        raise NotImplementedError
+
+
+def test_only_what_a_device_did_not_draw_is_brought_there() -> None:
+    """Two blank tiles beside two that are drawn; at the anchor's level, all is brought."""
+    tissue = np.full(grid_shape(SHAPE), GENERATED, np.uint8)
+    tissue[0] = BLANK
+    bench, region = Bench(tissue=tissue), Region(100, 100, 500, 500)
+    wanted = Bench(tissue=tissue).read(0, region)
+    device = Device()
+    screen = Screen(device, bench.draw, TileBoard(1 << 30))
+    for drawn in (2, 0):
+        plan = plan_region(bench.record, 0, region, bench.board.cache.get)
+        fetched = Fetched({(0, 0): bench.grid.astype(np.float32)}, {(2, 0, 0): bench.real})
+        job = RegionJob(
+            bench.record,
+            plan,
+            fetched,
+            WIDTH,
+            1.0,
+            bench.draw,
+            1,
+            bench.workers,
+            bench.board,
+            lambda tile: tile,
+            screen=screen,
+        )
+        before = bench.windows[0]
+        np.testing.assert_array_equal(run_kept(job, 0, region), wanted)
+        assert bench.windows[0] - before == drawn, "what stayed on the device is drawn once"
+    assert device.brought == 2 * (256 - 100) * 400 * 3
+    assert not any(bench.board.cache.get((0, 1, x)) is not None for x in (0, 1))

@@ -34,3 +34,18 @@ def test_the_published_decoder_takes_fewer_of_both() -> None:
     fused, flops = measure(runs["fused"])
     assert fused.total() < plain.total()
     assert flops <= (1 - 85.9 / 670.6) * plain_flops  # both doublings: four ninths of 154.6 GFLOP
+
+
+@pytest.mark.parametrize(("steps", "most"), [(1, 230), (4, 480)])
+def test_a_batch_of_small_is_one_graph_of_few_launches(steps: int, most: int) -> None:
+    """Noise, colours and bytes included, which the plain networks leave to the host."""
+    from benchmarks.kernel_counts import measure, small_runs
+
+    runs = small_runs(steps)
+    plain, plain_flops = measure(runs["plain"])
+    fused, flops = measure(runs["fused"])
+    assert fused.total() <= most, fused
+    assert fused.total() < plain.total(), plain
+    assert flops <= 1.05 * plain_flops  # channels are filled up to whole lanes
+    assert fused["blend_windows"] == 1
+    assert fused["guided_step"] == steps

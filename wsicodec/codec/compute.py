@@ -1,6 +1,8 @@
 """A plan and its fetched chunks, made into pixels by the slide's own networks."""
 
 from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import TypeVar
 
 from wsicodec.codec.draw import OWN_VIEW, Draw, Pixels, Recipe, View, Window, draw_windows
@@ -11,15 +13,27 @@ from wsicodec.codec.draw_published import (
     draw_published,
     load_model,
 )
+from wsicodec.codec.gather import Engine, Gatherer
 from wsicodec.codec.plan import Plan, Tile
 from wsicodec.codec.record import SlideRecord
 from wsicodec.codec.region import Fetched, RegionJob
+from wsicodec.codec.region_device import Screen
 from wsicodec.codec.state import State, state
 from wsicodec.config import DrawOptions
 from wsicodec.models.bundle import PUBLISHED_FAMILIES, Bundle, find_bundle
 from wsicodec.models.networks import Drawing, choose_backend, load_drawing
 
 Networks = TypeVar("Networks")
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """How the windows of one slide are drawn."""
+
+    draw: Draw
+    batch: int  # windows per call of draw
+    workers: Executor  # that the calls run on
+    screen: Screen | None = None  # where they are drawn on a device
 
 
 def tile_key(record: SlideRecord, options: DrawOptions) -> Callable[[Tile], tuple[object, ...]]:
@@ -33,26 +47,32 @@ def compute(record: SlideRecord, plan: Plan, fetched: Fetched, options: DrawOpti
     """The job that fills in a plan; loads the networks if a tile has to be generated."""
     here = state()
     bundle = find_bundle(record.info.fingerprint)
-    draw: Draw | None = None
-    batch = 1
-    if any(record.is_generated(*tile) for tiles in plan.missing.values() for tile in tiles):
-        steps = options.steps or record.info.steps
-        chosen = _published if bundle.family in PUBLISHED_FAMILIES else _own
-        plain, batch = chosen(here, bundle, record.info.slide, steps, options.backend)
-        draw = _counted(here, plain)
+    means = _means(here, bundle, record, plan, options)
     return RegionJob(
         record,
         plan,
         fetched,
         bundle.embedding_width,
         bundle.embedding_scale,
-        draw,
-        batch,
-        here.workers,
+        _counted(here, means.draw) if means else None,
+        means.batch if means else 1,
+        means.workers if means else here.workers,
         here.tiles,
         tile_key(record, options),
         view_of(bundle),
+        means.screen if means else None,
     )
+
+
+def _means(
+    here: State, bundle: Bundle, record: SlideRecord, plan: Plan, options: DrawOptions
+) -> Means | None:
+    """How the plan's tiles are drawn; None if none of them is generated."""
+    if not any(record.is_generated(*tile) for tiles in plan.missing.values() for tile in tiles):
+        return None
+    steps = options.steps or record.info.steps
+    chosen = _published if bundle.family in PUBLISHED_FAMILIES else _own
+    return chosen(here, bundle, record.info.slide, steps, options.backend)
 
 
 def view_of(bundle: Bundle) -> View:
@@ -68,20 +88,49 @@ def _counted(here: State, draw: Draw) -> Draw:
     return counted
 
 
-def _own(here: State, bundle: Bundle, slide: str, steps: int, backend: str) -> tuple[Draw, int]:
-    networks = _networks(here, bundle, backend)
+def _own(here: State, bundle: Bundle, slide: str, steps: int, backend: str) -> Means:
     start = str(bundle.config["schedule"].get("start", "noise"))
+    if start == "noise" and choose_backend(backend) == "torch" and (card := find_card()):
+        gatherer = _kept(
+            here,
+            (bundle.fingerprint, card, steps),
+            lambda: Gatherer(load_engine(bundle, steps, card)),
+        )
+        return _gathered(here, gatherer, slide)
+    networks = _networks(here, bundle, backend)
     recipe = Recipe(slide, bundle.latent_channels, steps, start)
-    return lambda windows: draw_windows(networks, recipe, windows), networks.batch
+    draw: Draw = lambda windows: draw_windows(networks, recipe, windows)  # noqa: E731
+    return Means(draw, networks.batch, here.workers)
 
 
-def _published(
-    here: State, bundle: Bundle, slide: str, steps: int, backend: str
-) -> tuple[Draw, int]:
+def _gathered(here: State, gatherer: Gatherer, slide: str) -> Means:
+    keep = _counted(here, lambda windows: gatherer.draw(slide, windows, keep=True))
+    screen = Screen(gatherer.engine, keep, here.kept)
+    draw: Draw = lambda windows: gatherer.draw(slide, windows)  # noqa: E731
+    return Means(draw, gatherer.engine.batch, here.gathering, screen)
+
+
+def find_card() -> str | None:
+    """The device that whole batches are drawn on, as PyTorch names it; None on a CPU."""
+    from wsicodec.models.torch_backend import device
+
+    where = device()
+    return None if where.type == "cpu" else str(where)
+
+
+def load_engine(bundle: Bundle, steps: int, card: str) -> Engine:
+    """The engine of a bundle of the small family on a device."""
+    from wsicodec.codec.draw_device import DeviceDrawing
+
+    return DeviceDrawing(bundle, steps, card)
+
+
+def _published(here: State, bundle: Bundle, slide: str, steps: int, backend: str) -> Means:
     check_backend(bundle, backend)
     recipe = PublishedRecipe.of(bundle, slide, steps)
     model = _kept(here, (bundle.fingerprint, "torch"), lambda: load_model(bundle))
-    return lambda windows: draw_published(model, recipe, windows), model.batch
+    draw: Draw = lambda windows: draw_published(model, recipe, windows)  # noqa: E731
+    return Means(draw, model.batch, here.workers)
 
 
 def _networks(here: State, bundle: Bundle, backend: str) -> Drawing:
@@ -89,7 +138,7 @@ def _networks(here: State, bundle: Bundle, backend: str) -> Drawing:
     return _kept(here, (bundle.fingerprint, chosen), lambda: load_drawing(bundle, chosen))
 
 
-def _kept(here: State, key: tuple[str, str], load: Callable[[], Networks]) -> Networks:
+def _kept(here: State, key: tuple[object, ...], load: Callable[[], Networks]) -> Networks:
     """The networks of a bundle on a backend, loaded once."""
     with here.networks_lock:
         if key not in here.networks:

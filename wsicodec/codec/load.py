@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import zarr.api.asynchronous as zarr_async
 from numpy.typing import NDArray
-from zarr.core.buffer import default_buffer_prototype
+from zarr.core.buffer.cpu import buffer_prototype
 from zarr.storage import StorePath
 
 from wsicodec.codec.image_zarr import Image
@@ -50,12 +50,12 @@ async def _tissue(root: StorePath) -> NDArray[np.uint8]:
     array = await zarr_async.open_array(
         store=root.store, path=f"{root.path}/tissue".strip("/"), mode="r", zarr_format=3
     )
-    grid = await array.getitem((slice(None), slice(None)), prototype=default_buffer_prototype())
+    grid = await array.getitem((slice(None), slice(None)), prototype=buffer_prototype)
     return np.asarray(grid, np.uint8)
 
 
 async def _metadata(node: StorePath) -> dict[str, Any]:
-    data = await (node / "zarr.json").get(prototype=default_buffer_prototype())
+    data = await (node / "zarr.json").get(prototype=buffer_prototype)
     if data is None:
         raise StoreError(f"expected {node}/zarr.json, found nothing; the slide is incomplete")
     try:

@@ -2,6 +2,9 @@
 
 zarr hands a codec that can decode parts of a chunk the store and the key before anything is read,
 also for chunks that do not exist. From there the codec finds its slide's root and draws.
+
+Where the caller's buffers are not in host memory, as after `zarr.config.enable_gpu()`, pixels that
+a card draws are handed over where they are, as a tensor with `__cuda_array_interface__`.
 """
 
 import re
@@ -9,11 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from zarr.abc.codec import ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin
 from zarr.abc.store import ByteGetter
 from zarr.core.array_spec import ArraySpec
-from zarr.core.buffer import Buffer, NDBuffer
+from zarr.core.buffer import Buffer, NDBuffer, cpu
 from zarr.core.common import JSON
 from zarr.core.indexing import SelectorTuple
 from zarr.storage import StorePath
@@ -100,8 +102,11 @@ class Pixels(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
         index = [int(n) for n in match["index"].split("/")]
         root = slide_root(byte_getter.store, match["array"], self.root)
         chunk_origin = [i * n for i, n in zip(index, chunk_spec.shape, strict=True)]
-        pixels = await self._select(root, chunk_origin, selection, chunk_spec.shape)
-        return chunk_spec.prototype.nd_buffer.from_numpy_array(pixels)
+        buffers = chunk_spec.prototype.nd_buffer
+        away = not issubclass(buffers, cpu.NDBuffer)
+        pixels = await self._select(root, chunk_origin, selection, chunk_spec.shape, keep=away)
+        # Which takes whatever its library can, without a copy if it lies where the buffer is.
+        return buffers.from_numpy_array(pixels)
 
     async def _select(
         self,
@@ -109,8 +114,13 @@ class Pixels(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
         origin: list[int],
         selection: SelectorTuple,
         chunk_shape: tuple[int, ...],
-    ) -> NDArray[np.uint8]:
-        """The selected values of one chunk; draws no more than the box around them."""
+        *,
+        keep: bool,
+    ) -> Any:
+        """The selected values of one chunk; draws no more than the box around them.
+
+        With `keep`, slices and whole numbers are taken on the device; lists, on the host.
+        """
         parts = selection if isinstance(selection, tuple) else (selection,)
         parts = (*parts, *[slice(None)] * (3 - len(parts)))
         box = [_span(part, size) for part, size in zip(parts, chunk_shape, strict=True)]
@@ -121,14 +131,15 @@ class Pixels(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
             origin[y] + box[y][1],
             origin[x] + box[x][1],
         )
-        drawn = as_shown(
-            await read_region(root, self.slide, self.level, region, draw_options(root.store)),
-            self.layout,
-        )
+        keep = keep and all(isinstance(part, int | slice) for part in parts)
+        options = draw_options(root.store)
+        read = await read_region(root, self.slide, self.level, region, options, keep=keep)
+        drawn = as_shown(read, self.layout)
         starts = [0, 0, 0]
         starts[y], starts[x] = box[y][0], box[x][0]
         shifted = tuple(_shift(part, start) for part, start in zip(parts, starts, strict=True))
-        return np.ascontiguousarray(drawn[shifted])
+        chosen = drawn[shifted]
+        return np.ascontiguousarray(chosen) if isinstance(chosen, np.ndarray) else chosen
 
     async def decode(self, chunks_and_specs: Any) -> Any:  # noqa: ARG002
         """Refused: zarr only comes here to write, or where other codecs stand beside this one."""

@@ -1,7 +1,8 @@
 """Reading a region of a slide: await the bytes, then compute on threads of our own.
 
 Nothing here blocks zarr's event loop, and nothing calls zarr's synchronous interface from it:
-the first would stall every other read of the process, the second hangs.
+the first would stall every other read of the process, the second hangs. What a slide stores is
+decoded in host memory, whatever memory the caller wants pixels in.
 """
 
 import asyncio
@@ -10,15 +11,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from zarr.core.buffer import default_buffer_prototype
+from zarr.core.buffer.cpu import buffer_prototype
 from zarr.storage import StorePath
 
 from wsicodec.codec.compute import compute, tile_key, view_of
-from wsicodec.codec.draw import Pixels
 from wsicodec.codec.load import load_record
 from wsicodec.codec.plan import Plan, plan_region
 from wsicodec.codec.record import ImageArray, SlideRecord
 from wsicodec.codec.region import Fetched
+from wsicodec.codec.region_device import run_kept
 from wsicodec.codec.state import State, state
 from wsicodec.codec.tables import embedding_tables
 from wsicodec.coding.bitstream import decode_grid
@@ -32,8 +33,14 @@ _FETCHES = 16  # chunks of one read under way at a time
 
 
 async def read_region(
-    root: StorePath, slide: str, level: int, region: Region, options: DrawOptions
-) -> Pixels:
+    root: StorePath,
+    slide: str,
+    level: int,
+    region: Region,
+    options: DrawOptions,
+    *,
+    keep: bool = False,
+) -> Any:
     """The pixels of a region of a level, drawn where they are not stored.
 
     Args:
@@ -42,9 +49,10 @@ async def read_region(
         level: of the store.
         region: in pixels of the level, inside it.
         options: how to draw.
+        keep: leave what a device draws there.
 
     Returns:
-        (h, w, 3) RGB.
+        (h, w, 3) RGB: an array, or with `keep` a tensor on the device that drew it.
     """
     here = state()
     record = await _record(here, root, slide)
@@ -60,9 +68,12 @@ async def read_region(
         view.halo,
     )
     fetched = await _fetch(here, root, record, plan)
-    return await _on_threads(
-        here, lambda: compute(record, plan, fetched, options).run(level, region)
-    )
+
+    def shown() -> Any:
+        job = compute(record, plan, fetched, options)
+        return run_kept(job, level, region) if keep else job.run(level, region)
+
+    return await _on_threads(here, shown)
 
 
 async def _record(here: State, root: StorePath, slide: str) -> SlideRecord:
@@ -126,7 +137,7 @@ async def _chunk(
     cached: NDArray[Any] | None = here.chunks.get((slide, path))
     if cached is not None:
         return cached
-    data = await (root / path).get(prototype=default_buffer_prototype())
+    data = await (root / path).get(prototype=buffer_prototype)
     if data is None:
         raise StoreError(
             f"expected {root}/{path}, found nothing: this object of the slide is lost; "
@@ -144,6 +155,13 @@ async def _on_threads(here: State, work: Callable[[], Result]) -> Result:
     return await asyncio.get_running_loop().run_in_executor(here.requests, work)
 
 
-def as_shown(pixels: Pixels, layout: str) -> Pixels:
-    """Rows, columns, colours in the order of a level ("yxc") or of its OME view ("cyx")."""
-    return pixels if layout == "yxc" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+def as_shown(pixels: Any, layout: str) -> Any:
+    """Rows, columns, colours in the order of a level ("yxc") or of its OME view ("cyx").
+
+    An array, or a tensor of a device, which is not copied.
+    """
+    if layout == "yxc":
+        return pixels
+    if isinstance(pixels, np.ndarray):
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return pixels.permute(2, 0, 1)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,11 +44,12 @@ class RegionJob:
     board: TileBoard
     key: Key  # of a tile on the board
     view: View = OWN_VIEW
+    screen: Any = None  # `region_device.Screen`, where a device draws
 
     def run(self, level: int, region: Region) -> Pixels:
         """The pixels of a region of a level; draws what is missing first."""
         for k in sorted(self.plan.missing, reverse=True):
-            self._fill(self.plan.missing[k])
+            self.fill(self.plan.missing[k])
         return self.show(level, region)
 
     def show(self, level: int, region: Region) -> Pixels:
@@ -64,7 +66,7 @@ class RegionJob:
         columns = (inside.x0 - region.x0, region.x1 - inside.x1)
         return np.pad(pixels, (rows, columns, (0, 0)), mode="edge")
 
-    def _fill(self, tiles: list[Tile]) -> None:
+    def fill(self, tiles: list[Tile]) -> None:
         """Draw the tiles of one level that nobody else is drawing, then wait for the others'."""
         mine, theirs = [], []
         for tile in tiles:
@@ -83,7 +85,7 @@ class RegionJob:
         open_tiles = set(tiles)
         try:
             for tile, pixels in self._draw_all(tiles):
-                finished = self._with_roi(tile, pixels)
+                finished = self.finished(tile, pixels)
                 self.plan.ready[tile] = finished
                 self.board.publish(self.key(tile), finished)
                 open_tiles.discard(tile)
@@ -127,7 +129,8 @@ class RegionJob:
             return None
         return self.show(level + 1, parent_region(tile_window(ty, tx, self.view.halo)))
 
-    def _with_roi(self, tile: Tile, pixels: Pixels) -> Pixels:
+    def finished(self, tile: Tile, pixels: Pixels) -> Pixels:
+        """A drawn tile cut to the slide, with what is kept measured laid over it."""
         level, ty, tx = tile
         height, width = (
             Region(ty, tx, ty + 1, tx + 1)

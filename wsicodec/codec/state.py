@@ -21,6 +21,7 @@ Pixels = NDArray[np.uint8]
 
 TILE_CACHE_BYTES = 256 << 20
 CHUNK_CACHE_BYTES = 256 << 20
+KEPT_CACHE_BYTES = 1 << 30  # of a card's memory
 _REQUESTS = 32  # reads that may assemble or wait at one time; they do not compute
 
 
@@ -93,7 +94,10 @@ class State:
     def __init__(self) -> None:
         self.workers = ThreadPoolExecutor(cores(), "wsicodec-draw")
         self.requests = ThreadPoolExecutor(_REQUESTS, "wsicodec-read")
+        # Whose windows a card draws, in batches with others': they mostly wait.
+        self.gathering = ThreadPoolExecutor(_REQUESTS, "wsicodec-ask")
         self.tiles = TileBoard(TILE_CACHE_BYTES)
+        self.kept = TileBoard(KEPT_CACHE_BYTES)  # tiles that stayed on a card
         self.chunks: ByteCache[Any] = ByteCache(CHUNK_CACHE_BYTES)
         self.records: ByteCache[Any] = ByteCache(64 << 20)
         self.networks: dict[Hashable, Any] = {}

@@ -30,13 +30,18 @@ def noise_field(slide: str, level: int, region: Region, channels: int) -> NDArra
     Returns:
         (channels, h, w).
     """
-    key = _scramble(np.array([int(slide[:16], 16) ^ level], np.uint64))
-    lanes = _scramble(key + np.arange(channels, dtype=np.uint64) * np.uint64(_GOLDEN))
+    lanes = noise_lanes(slide, level, channels)
     rows = np.arange(region.y0, region.y1, dtype=np.int64).view(np.uint64)
     columns = np.arange(region.x0, region.x1, dtype=np.int64).view(np.uint64)
     rows = _scramble(lanes[:, None] ^ (rows * np.uint64(_GOLDEN))[None, :])
     cells = _scramble(rows[:, :, None] ^ (columns * np.uint64(_GOLDEN))[None, None, :])
-    return _normal_table()[(cells >> np.uint64(64 - _BITS)).astype(np.intp)]
+    return normal_table()[(cells >> np.uint64(64 - _BITS)).astype(np.intp)]
+
+
+def noise_lanes(slide: str, level: int, channels: int) -> NDArray[np.uint64]:
+    """The keys (channels,) of a level's channels; arguments are those of `noise_field`."""
+    key = _scramble(np.array([int(slide[:16], 16) ^ level], np.uint64))
+    return _scramble(key + np.arange(channels, dtype=np.uint64) * np.uint64(_GOLDEN))
 
 
 def _scramble(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -47,7 +52,8 @@ def _scramble(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 @cache
-def _normal_table() -> NDArray[np.float32]:
+def normal_table() -> NDArray[np.float32]:
+    """The deviate (65536,) that every hash of 16 bits stands for, ascending."""
     # Midpoint quantiles, rounded to 2**-12 so that a last-digit difference in a libm vanishes.
     inverse, half = NormalDist().inv_cdf, 1 << (_BITS - 1)
     upper = [round(inverse((half + i + 0.5) / (2 * half)) * 4096) / 4096 for i in range(half)]

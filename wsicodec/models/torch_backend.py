@@ -1,7 +1,8 @@
 """The networks on PyTorch: CUDA where there is a card, else the CPU.
 
 On the CPU one window and one thread make a call, as with ONNX Runtime; on CUDA calls are batches
-of a fixed size. Either way a window's pixels do not depend on what is drawn beside it.
+of a fixed size. Either way a window's pixels do not depend on what is drawn beside it. What a card
+draws goes through `codec.draw_device`, except where drawing starts from the parent's latent.
 """
 
 from collections.abc import Iterator
@@ -26,15 +27,31 @@ CUDA_BATCH = 16  # windows per call
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def load_module(module: Module, bundle: Bundle, part: str) -> Module:
-    """Fill a module from a part of the bundle, every tensor of it, and make it ready to run."""
+def load_module(
+    module: Module, bundle: Bundle, part: str, where: torch.device | None = None
+) -> Module:
+    """Fill a module from a part of the bundle, every tensor of it, and make it ready to run.
+
+    It goes to `where`, or by default to the card if there is one.
+    """
     weights = {name: torch.from_numpy(v.copy()) for name, v in bundle.weights(part).items()}
     try:
         module.load_state_dict(weights, strict=True)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise BundleError(f"{part} of bundle {bundle.name} does not fit: {reason}") from error
-    return module.eval().requires_grad_(requires_grad=False).to(device())
+    return module.eval().requires_grad_(requires_grad=False).to(where or device())
+
+
+def load_small(bundle: Bundle, where: torch.device | None = None) -> tuple[ZoomLDM, Renderer]:
+    """The denoiser and the renderer of a bundle of the small family, in float32."""
+    config = bundle.config
+    denoiser = ZoomLDM(ZoomLDMConfig.from_json(config["zoomldm"]))
+    renderer = Renderer(RendererConfig.from_json(config["renderer"]))
+    return (
+        load_module(denoiser, bundle, "zoomldm.safetensors", where),
+        load_module(renderer, bundle, "renderer.safetensors", where),
+    )
 
 
 def device() -> torch.device:
@@ -53,17 +70,11 @@ class TorchDrawing:
     """Denoiser, renderer and autoencoder of a bundle."""
 
     def __init__(self, bundle: Bundle) -> None:
-        config = bundle.config
-        self._denoiser = load_module(
-            ZoomLDM(ZoomLDMConfig.from_json(config["zoomldm"])), bundle, "zoomldm.safetensors"
-        )
+        self._denoiser, self._renderer = load_small(bundle)
         self._autoencoder = load_module(
-            PixelShuffleAutoencoder(AutoencoderConfig.from_json(config["autoencoder"])),
+            PixelShuffleAutoencoder(AutoencoderConfig.from_json(bundle.config["autoencoder"])),
             bundle,
             "autoencoder.safetensors",
-        )
-        self._renderer = load_module(
-            Renderer(RendererConfig.from_json(config["renderer"])), bundle, "renderer.safetensors"
         )
         self._device = device()
         self.batch = CUDA_BATCH if self._device.type == "cuda" else 1

@@ -63,13 +63,17 @@ class ZoomLDM(nn.Module):
         With z ~ N(m, s^2) and x = (1 - t) z + t eps:  E[z | x] = m + k (x - (1 - t) m),
         k = (1 - t) s^2 / v, Var[z | x] = s^2 t^2 / v, v = (1 - t)^2 s^2 + t^2 (Bayes).
         """
-        time, flag = t[:, None, None, None], has_parent[:, None, None, None]
-        mean = self.guess(unshuffled) * flag
+        mean = self.guess(unshuffled) * has_parent[:, None, None, None]
+        gain, deviation = self.gain(t, has_parent)
+        return mean + gain * (x - (1 - t[:, None, None, None]) * mean), deviation
+
+    def gain(self, t: Tensor, has_parent: Tensor) -> tuple[Tensor, Tensor]:
+        """Gain k and the posterior's deviation, (n, c, 1, 1) each; see `posterior`."""
+        time = t[:, None, None, None]
         spread = torch.lerp(self.deviation[:1], self.deviation[1:], has_parent[:, None])
         spread = spread[:, :, None, None]
         power = (1 - time).square() * spread.square() + time.square()
-        gain = (1 - time) * spread.square() / power
-        return mean + gain * (x - (1 - time) * mean), spread * time * torch.rsqrt(power)
+        return (1 - time) * spread.square() / power, spread * time * torch.rsqrt(power)
 
     def forward(
         self,

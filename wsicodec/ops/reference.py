@@ -137,18 +137,22 @@ def nearest_entry(latent: Tensor, codes: Tensor, table: Tensor) -> Tensor:
 def blend_windows(
     windows: Tensor, weights: Tensor, origins: Tensor, height: int, width: int, half: float
 ) -> Tensor:
-    """Weighted means of overlapping windows in [-1, 1], as bytes; zero where there is none."""
+    """Weighted means of overlapping windows in [-1, 1], as bytes; zero where there is none.
+
+    Origins are never read by the host, so that a CUDA graph can hold this form too.
+    """
     down, across = weights.shape
     total = windows.new_zeros((height, width, 3), dtype=torch.float32)
     weight = windows.new_zeros((height, width, 1), dtype=torch.float32)
-    for window, (top, left) in zip(windows.float(), origins.tolist(), strict=True):
-        y0, x0 = max(top, 0), max(left, 0)
-        y1, x1 = min(top + down, height), min(left + across, width)
-        if y0 < y1 and x0 < x1:
-            inside = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
-            here = weights[inside][..., None]
-            total[y0:y1, x0:x1] += here * window.permute(1, 2, 0)[inside]
-            weight[y0:y1, x0:x1] += here
+    rows = torch.arange(height, device=windows.device)
+    columns = torch.arange(width, device=windows.device)
+    for window, (top, left) in zip(windows.float(), origins.unbind(), strict=True):
+        y, x = rows - top, columns - left
+        inside = ((y >= 0) & (y < down))[:, None] & ((x >= 0) & (x < across))
+        y, x = y.clamp(0, down - 1), x.clamp(0, across - 1)
+        here = (weights[y][:, x] * inside)[..., None]
+        total += here * window[:, y][:, :, x].permute(1, 2, 0)
+        weight += here
     value = (total / weight.where(weight > 0, 1.0) + 1) * 127.5 + half
     return (value.clamp(0, 255) * (weight > 0)).to(torch.uint8)
 

@@ -39,7 +39,7 @@ def blend_windows(
 
     Args:
         windows: (k, 3, h, w), colours in [-1, 1].
-        weights: (h, w), positive.
+        weights: (h, w), at least 0; what weighs nothing, such as a halo, is cut off.
         origins: (k, 2) rows and columns of the windows' corners in the picture; may stick out.
         size: height and width of the picture.
         half: added before truncation; 0 for the truncation of published code.

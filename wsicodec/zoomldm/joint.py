@@ -111,7 +111,7 @@ def sample_jointly(
         tiles = cut(guide.advance(t, here, there), 1 << level)
         for group in groups:
             group.advance(t, here, there, tiles)
-    drawn = np.concatenate([to_bytes(model.autoencoder.decode(group.x)) for group in groups])
+    drawn = np.concatenate([to_bytes(model.pixels(group.x)) for group in groups])
     return Family(guide.pixels(), drawn)
 
 
@@ -145,7 +145,7 @@ class _Guide:
             self._real = as_tensor(model, self._shown)
             return
         context = model.context(np.asarray(coarse, np.float32), level)
-        self._estimate = model.estimate(context, level, scale)
+        self._estimate = model.estimate(context, level, scale, exact=True)
         self._x = model.put(noise(0, -1))
 
     def advance(self, t: int, here: float, there: float) -> Tensor:
@@ -156,7 +156,7 @@ class _Guide:
         clean = solvers.clean_from_noise(self._x, eps, here)
         fresh = self._model.put(self._noise(0, t))
         self._x = ancestral_step(self._x, eps, here, there, fresh)
-        return self._model.autoencoder.decode(clean).clamp(-1, 1)
+        return self._model.pixels(clean).clamp(-1, 1)
 
     def pixels(self) -> Pixels:
         """The patch (256, 256, 3)."""
@@ -176,7 +176,9 @@ class _Group:
     ) -> None:
         self._model, self._recipe, self._noise = model, recipe, noise
         self._items = range(1 + first, 1 + first + len(windows))
-        self._estimate = model.estimate(model.contexts(windows, 0), 0, recipe.scale)
+        # Differences of a five-thousandth are lost in a narrow type.
+        context = model.contexts(windows, 0)
+        self._estimate = model.estimate(context, 0, recipe.scale, exact=True)
         self.x = self._fresh(-1)
 
     def _fresh(self, t: int) -> Tensor:
@@ -194,7 +196,7 @@ class _Group:
         """J e with a largest entry of 1, in the latents."""
         probe, autoencoder = self._recipe.probe, self._model.autoencoder
         clean = self._clean(self.x, t, here)
-        pixels = autoencoder.decode(clean)
+        pixels = self._model.pixels(clean)
         error = tiles - resize(pixels, tiles.shape[-1])
         direction = unit(resize(error, pixels.shape[-1]))
         # A second difference instead of the decoder's transpose.

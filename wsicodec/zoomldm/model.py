@@ -15,10 +15,12 @@ from wsicodec.errors import BundleError, ConfigError
 from wsicodec.geometry import PATCH
 from wsicodec.models.bundle import Bundle
 from wsicodec.models.published import grids
+from wsicodec.models.published.fused import lowered
 from wsicodec.models.published.fused_unet import FusedUNet
 from wsicodec.models.published.fused_vq import FusedVqDecoder
 from wsicodec.models.published.loading import load_network
 from wsicodec.models.published.patch_summarizer import PatchSummarizer
+from wsicodec.models.published.static_unet import StaticUNet
 from wsicodec.models.published.unet import LdmUNet
 from wsicodec.models.published.vit_summarizer import VitSummarizer
 from wsicodec.models.published.vq import VqAutoencoder
@@ -29,7 +31,10 @@ CUDA_BATCH = 8  # patches per call where a card draws
 
 
 class PublishedModel:
-    """Summarizer, U-Net and autoencoder; patches of one magnification at a time, in float32."""
+    """Summarizer, U-Net and autoencoder; patches of one magnification at a time.
+
+    All in float32, except what a narrow fold draws with, see `fold`.
+    """
 
     patch = PATCH  # pixels a side of what is drawn at once
 
@@ -49,13 +54,24 @@ class PublishedModel:
         self.device = next(self.unet.parameters()).device
         self.batch = CUDA_BATCH if self.device.type == "cuda" else 1
         self._folded: FusedUNet | None = None
-        self._decode: Callable[[Tensor], Tensor] = self.autoencoder.decode
+        self._static: StaticUNet | None = None
+        self.pixels: Callable[[Tensor], Tensor] = self.autoencoder.decode
+        self._decode = self.pixels
 
-    def fold(self) -> None:
-        """Draw with folded forms of the networks from now on; they must not be changed after it."""
+    def fold(self, kind: torch.dtype | None = None) -> None:
+        """Draw with folded forms of the networks from now on; they must not be changed after it.
+
+        Args:
+            kind: draws with narrow copies of this type, on a card as CUDA graphs; what asks for
+                exact answers, such as a finite difference, still gets them in float32.
+        """
+        decoder = FusedVqDecoder(self.autoencoder)
+        self.pixels = self._decode = decoder
         if self.unet.config.heads == 1:  # as published
             self._folded = FusedUNet(self.unet)
-        self._decode = FusedVqDecoder(self.autoencoder)
+        if kind is not None:
+            self._decode = lowered(decoder, kind)
+            self._static = None if self._folded is None else StaticUNet(self._folded, kind)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -115,7 +131,7 @@ class PublishedModel:
         return torch.zeros_like(context)
 
     def estimate(
-        self, context: Tensor, magnification: int, scale: float
+        self, context: Tensor, magnification: int, scale: float, *, exact: bool = False
     ) -> Callable[[Tensor, int], Tensor]:
         """The guided noise estimate of contexts (n, k, width), for a solver of latents (n, ...).
 
@@ -123,10 +139,11 @@ class PublishedModel:
             context: tokens of `context`.
             magnification: for U-Nets that are told it beside the context.
             scale: s of eps_u + s (eps_c - eps_u); at 1 the unconditional half is not run.
+            exact: in float32 whatever the fold.
         """
         with torch.inference_mode():
             contexts = context if scale == 1 else torch.cat((self.null(context), context))
-            run = self._runner(contexts, magnification)
+            run = self._runner(contexts, magnification, exact=exact)
 
         @torch.inference_mode()
         def noise(x: Tensor, t: int) -> Tensor:
@@ -138,15 +155,21 @@ class PublishedModel:
 
         return noise
 
-    def _runner(self, contexts: Tensor, magnification: int) -> Callable[[Tensor, int], Tensor]:
+    def _runner(
+        self, contexts: Tensor, magnification: int, *, exact: bool
+    ) -> Callable[[Tensor, int], Tensor]:
         """The U-Net for contexts (n, k, width), folded once for all steps where it can be."""
         folded = self._folded
         if folded is None:
             return lambda x, t: self.noise(x, t, contexts, magnification)
         silent = int((contexts != 0).flatten(1).any(1).int().argmax())
+        given = magnification if self.unet.config.magnifications > 0 else None
+        if self._static is not None and not exact:
+            static = self._static
+            narrow = static.condition(contexts[silent:])
+            return lambda x, t: static(x, t, given, narrow)
         told, kept = folded.condition(contexts[silent:]), folded
-        tables = self.unet.config.magnifications > 0
-        index = torch.tensor([magnification], device=self.device) if tables else None
+        index = None if given is None else torch.tensor([given], device=self.device)
 
         def run(x: Tensor, t: int) -> Tensor:
             times = kept.times(torch.tensor([t], device=self.device), index)
@@ -190,7 +213,7 @@ class PublishedModel:
 
 def to_bytes(pixels: Tensor) -> NDArray[np.uint8]:
     """Pixels (n, 3, h, w) around [-1, 1] to bytes (n, h, w, 3), truncated as published."""
-    scaled = ((pixels + 1) / 2).clamp(0, 1).mul(255).to(torch.uint8)
+    scaled = ((pixels.float() + 1) / 2).clamp(0, 1).mul(255).to(torch.uint8)
     rgb: NDArray[np.uint8] = scaled.permute(0, 2, 3, 1).contiguous().numpy(force=True)
     return rgb
 
@@ -218,5 +241,5 @@ def load_published(bundle: Bundle, device: str | torch.device = "cpu") -> Publis
             f"expected one of {sorted(grids.RULES)} as normalisation of {bundle.name}, got {rule!r}"
         )
     model = PublishedModel((summarizer, unet, autoencoder), alpha_bars(betas), normalise)
-    model.fold()
+    model.fold(torch.bfloat16 if model.device.type == "cuda" else None)
     return model

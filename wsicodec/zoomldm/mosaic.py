@@ -101,7 +101,7 @@ def decode_mosaic(model: PublishedModel, latent: Tensor, shift: int) -> Tensor:
     shape = (1, 3, latent.shape[2] * factor, latent.shape[3] * factor)
     total, weight = latent.new_zeros(shape), latent.new_zeros(1, 1, *shape[2:])
     for y, x in windows(latent.shape[2], latent.shape[3], side, shift):
-        pixels = model.autoencoder.decode(latent[:, :, y : y + side, x : x + side])
+        pixels = model.pixels(latent[:, :, y : y + side, x : x + side])
         rows = slice(y * factor, (y + side) * factor)
         columns = slice(x * factor, (x + side) * factor)
         total[..., rows, columns] += bell * pixels
