@@ -12,8 +12,9 @@ pytest.importorskip("torch")
 
 import torch
 
+from wsicodec.errors import ConfigError
 from wsicodec.models.vit import VitConfig
-from wsicodec.train import dino, embedder_eval
+from wsicodec.train import checkpoint, dino, embedder_eval
 from wsicodec.train.config import load_config, to_record
 from wsicodec.train.data import DataConfig, load_pictures
 from wsicodec.train.dino import DinoConfig, Distillation
@@ -114,6 +115,31 @@ def test_readout_target_tells_side_and_grain() -> None:
     assert bool((fine[1] > fine[0] + 3).all())
 
 
+def test_tint_tells_the_stain_and_not_its_amount() -> None:
+    amount = torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(0)) + 2
+    haematoxylin, eosin = (
+        torch.tensor(s)[:, None, None] for s in ((0.65, 0.7, 0.29), (0.07, 0.99, 0.1))
+    )
+    blue, more, pink = (
+        dino.tint(density)[0]
+        for density in (haematoxylin * amount, haematoxylin * amount * 3, eosin * amount)
+    )
+    assert float((blue - more)[:2].abs().max()) < 0.5
+    assert float((blue - pink)[:2].abs().min()) > 2
+    assert float((more - blue)[2]) == pytest.approx(np.log(3) / 0.64, abs=0.1)
+
+
+def test_a_run_from_a_bundle_begins_with_its_teacher(drawn: DataConfig, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    known = Distillation(VIT, DinoConfig()).student.state_dict()
+    tensors = {f"average.teacher.{k}": v for k, v in known.items()}
+    checkpoint.save(tmp_path / "start", tensors, {"config": {}})
+    config = dataclasses.replace(training(drawn, tmp_path / "run"), start=str(tmp_path / "start"))
+    model = EmbedderStage(config).model
+    for network in (model.student, model.teacher):
+        assert all(torch.equal(v, known[k]) for k, v in network.state_dict().items())
+
+
 def test_spread_grows_as_vectors_draw_together() -> None:
     away = torch.eye(6)
     near = away + 4.0
@@ -160,6 +186,30 @@ def test_retrieval_counts_neighbours_of_the_same_picture(rng: np.random.Generato
     assert embedder_eval.retrieval(vectors, names) == 1.0
     assert embedder_eval.retrieval(vectors, list(rng.permutation(names))) < 0.6
     assert embedder_eval.retrieval(vectors[:7], [*names[:6], "alone"]) == 1.0
+
+
+def test_precision_counts_every_rank(rng: np.random.Generator) -> None:
+    line = np.array([[0.0], [1.0], [3.0], [10.0]])
+    # From 0: a, b, b -> 1; from 1: a first -> 1; from 3: a, a, b -> 1/3; from 10: b first -> 1.
+    value, error = embedder_eval.precision(line, ["a", "a", "b", "b"])
+    assert value == pytest.approx((1 + (1 / 3 + 1) / 2) / 2)
+    assert error == pytest.approx((1 / 3) / 2 / 2**0.5)
+
+
+def test_whitening_makes_small_components_count(rng: np.random.Generator) -> None:
+    turned = np.linalg.qr(rng.normal(0, 1, (8, 8)))[0]
+    fit = (rng.normal(0, 1, (4000, 8)) * (9, 5, 3, 1, 0.5, 0.1, 0.01, 0.01)) @ turned + 3
+    white = embedder_eval.whiten(fit, fit, 6)
+    assert white.shape == (4000, 6)
+    assert np.abs(np.cov(white.T) - np.eye(6)).max() < 1e-3
+    assert np.abs(white.mean(0)).max() < 1e-3
+
+
+def test_rows_of_other_columns_are_refused(tmp_path: Path) -> None:
+    table = tmp_path / "rows.csv"
+    embedder_eval.write_rows(table, [{"a": 1}])
+    with pytest.raises(ConfigError, match="move it away"):
+        embedder_eval.write_rows(table, [{"b": 1}])
 
 
 def test_probe_reads_what_is_linear_and_nothing_else(rng: np.random.Generator) -> None:

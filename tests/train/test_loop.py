@@ -1,3 +1,4 @@
+import json
 import os
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from wsicodec.errors import ConfigError  # noqa: E402
 from wsicodec.train import checkpoint  # noqa: E402
 from wsicodec.train.data import generator  # noqa: E402
 from wsicodec.train.learning_rate import RateConfig, rate  # noqa: E402
-from wsicodec.train.loop import LoopConfig, Run  # noqa: E402
+from wsicodec.train.loop import LoopConfig, Run, uses_bf16  # noqa: E402
 
 
 class LineStage:
@@ -51,6 +52,13 @@ def test_training_learns_logs_and_draws(tmp_path: Path) -> None:
     assert [int(r[0]) for r in rows[1:]] == [16, 32, 48, 64, 80, 96]
     assert float(rows[-1][2]) < float(rows[1][2])
     assert (tmp_path / "sheet.png").exists()
+    told = json.loads((tmp_path / "run.json").read_text("utf-8"))
+    assert told["config"] == {"a": 1}
+    assert [s["seen"] for s in told["sessions"]] == [0]
+    make(tmp_path).train()
+    told = json.loads((tmp_path / "run.json").read_text("utf-8"))
+    assert [s["seen"] for s in told["sessions"]] == [0, 96]
+    assert told["sessions"][1].keys() >= {"commit", "machine", "torch", "command"}
 
 
 def test_a_resumed_run_has_the_same_next_losses(tmp_path: Path) -> None:
@@ -64,6 +72,18 @@ def test_a_resumed_run_has_the_same_next_losses(tmp_path: Path) -> None:
     second = make(tmp_path / "cut")
     assert second.seen == 32
     assert [second.step()["loss"] for _ in range(4)] == losses[4:]
+
+
+def test_reduced_precision_keeps_weights_single(tmp_path: Path) -> None:
+    plain, reduced = make(tmp_path / "a"), make(tmp_path / "b", device="cpu", precision="bf16")
+    first, second = plain.step(), reduced.step()
+    assert first["loss"] != second["loss"]
+    assert second["loss"] == pytest.approx(first["loss"], rel=2**-6)
+    assert {p.dtype for p in reduced.stage.model.parameters()} == {torch.float32}
+    assert not uses_bf16("auto", torch.device("cpu"))
+    for wrong in ({"device": "tpu"}, {"precision": "fp8"}):
+        with pytest.raises(ConfigError, match="expected the"):
+            make(tmp_path / "c", **wrong)
 
 
 def test_accumulation_changes_nothing_but_rounding(tmp_path: Path) -> None:

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from wsicodec.models.autoencoder import FACTOR, AutoencoderConfig, PixelShuffleAutoencoder
 from wsicodec.models.blocks import channels_last
 from wsicodec.train import augment
 from wsicodec.train.augment import AugmentConfig
-from wsicodec.train.data import DataConfig, Sampler, generator, load_pictures
+from wsicodec.train.data import DataConfig, Sampler, generator, load_places
 from wsicodec.train.learning_rate import RateConfig
 from wsicodec.train.loop import LoopConfig, Sample
 
@@ -62,12 +62,35 @@ def octave_loss(ours: Tensor, true: Tensor) -> Tensor:
     return total / 3
 
 
+def draw_crop(
+    rng: np.random.Generator, sampler: Sampler, side: int, bends: AugmentConfig
+) -> NDArray[np.uint8]:
+    """A crop (3, side, side): zoomed, stained anew, coded as JPEG and turned, as drawn."""
+    zoom = augment.draw_zoom(rng, bends)
+    window = sampler.draw(rng, int(side * zoom))
+    rgb = augment.resize(sampler.read(window), side)
+    bend = augment.draw_bend(rng, bends)
+    rgb = rgb if bend is None else bend.apply(rgb)
+    rgb = augment.jpeg_again(rgb, augment.draw_jpeg(rng, bends))
+    turned = augment.turn(rgb, int(rng.integers(8)))
+    return np.ascontiguousarray(turned.transpose(2, 0, 1)).astype(np.uint8, copy=False)
+
+
+def sheet_of_crops(model: nn.Module, crops: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Crops (3, side, side) above their reconstructions by an autoencoder."""
+    batch = np.stack(crops)
+    rgb = torch.from_numpy(batch).float().div(127.5).sub(1)
+    ours = model(rgb).clamp(-1, 1).add(1).mul(127.5).round().byte().numpy()
+    rows = [np.concatenate(list(part.transpose(0, 2, 3, 1)), 1) for part in (batch, ours)]
+    return np.concatenate(rows, 0)
+
+
 class AutoencoderStage:
     """Samples, loss and sheet of the stage."""
 
     def __init__(self, config: AutoencoderTraining) -> None:
         self.config = config
-        self.sampler = Sampler(load_pictures(config.data), config.data, config.side * 5 // 4)
+        self.sampler = Sampler(load_places(config.data), config.data, config.side * 5 // 4)
         torch.manual_seed(config.loop.seed)
         self.model = channels_last(PixelShuffleAutoencoder(config.model))
         crops = np.stack([self.sample(-1 - i)["rgb"] for i in range(256)])
@@ -79,17 +102,11 @@ class AutoencoderStage:
         """One crop `rgb` (3, side, side) uint8, and the seed of its latent noise."""
         config, side = self.config, self.config.side
         rng = generator(config.loop.seed, index & (2**63 - 1))
-        zoom = augment.draw_zoom(rng, config.augment)
-        window = self.sampler.draw(rng, int(side * zoom))
-        rgb = augment.resize(self.sampler.read(window), side)
-        bend = augment.draw_bend(rng, config.augment)
-        rgb = rgb if bend is None else bend.apply(rgb)
-        rgb = augment.jpeg_again(rgb, augment.draw_jpeg(rng, config.augment))
-        turned = augment.turn(rgb, int(rng.integers(8)))
+        rgb = draw_crop(rng, self.sampler, side, config.augment)
         noise = rng.standard_normal((config.model.latent_channels, side // 8, side // 8))
         noise *= rng.uniform(0, config.loss.noise)
         return {
-            "rgb": np.ascontiguousarray(turned.transpose(2, 0, 1)),
+            "rgb": rgb,
             "noise": noise.astype(np.float32),
         }
 
@@ -112,11 +129,7 @@ class AutoencoderStage:
 
     def sheet(self) -> NDArray[np.uint8]:
         """Eight crops above their reconstructions."""
-        batch = np.stack([self.sample(2**40 + i)["rgb"] for i in range(8)])
-        rgb = torch.from_numpy(batch).float().div(127.5).sub(1)
-        ours = self.model(rgb).clamp(-1, 1).add(1).mul(127.5).round().byte().numpy()
-        rows = [np.concatenate(list(part.transpose(0, 2, 3, 1)), 1) for part in (batch, ours)]
-        return np.concatenate(rows, 0)
+        return sheet_of_crops(self.model, [self.sample(2**40 + i)["rgb"] for i in range(8)])
 
     @torch.no_grad()
     def finish(self) -> None:

@@ -3,11 +3,14 @@
 import csv
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from wsicodec.models.autoencoder import PixelShuffleAutoencoder
+from wsicodec.models.published.vq import VqAutoencoder, VqConfig
+from wsicodec.train import checkpoint
 from wsicodec.train.bundle import load_autoencoder
 from wsicodec.train.chain import compare, medians, true_levels
 from wsicodec.train.chain_eval import ChainMeasurement, choose_fields
@@ -25,8 +28,18 @@ class Reconstruction:
     data: DataConfig = field(default_factory=lambda: DataConfig(split="val"))
 
 
+def load_either(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The averaged autoencoder of a run of the stage `autoencoder` or `vq`, and the run's facts."""
+    tensors, facts = checkpoint.load(folder)
+    if "codes" not in facts["config"]["model"]:
+        return load_autoencoder(folder)
+    model = VqAutoencoder(VqConfig.from_json(facts["config"]["model"]))
+    model.load_state_dict(checkpoint.part(tensors, "average."))
+    return model.eval(), facts
+
+
 @torch.inference_mode()
-def reconstruct(model: PixelShuffleAutoencoder, rgb: Pixels) -> Pixels:
+def reconstruct(model: nn.Module, rgb: Pixels) -> Pixels:
     """Pixels (h, w, 3) after encoding and decoding, rounded as a reader gets them."""
     images = torch.from_numpy(rgb.transpose(2, 0, 1).copy())[None].float().div(127.5).sub(1)
     out = model(images)[0].add(1).mul(127.5).add(0.5).floor().clamp(0, 255)
@@ -40,7 +53,7 @@ def measure_autoencoders(config: Reconstruction) -> None:
     )
     rows = []
     for folder in config.runs:
-        model, facts = load_autoencoder(Path(folder))
+        model, facts = load_either(Path(folder))
         found: dict[int, list[dict[str, float]]] = {}
         for one in fields:
             for level, true in enumerate(true_levels(one.rgb)):

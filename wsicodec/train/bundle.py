@@ -2,7 +2,6 @@
 
 import json
 import platform
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from wsicodec.models.renderer import Renderer, RendererConfig
 from wsicodec.models.vit import VisionTransformer, VitConfig
 from wsicodec.models.zoomldm import ZoomLDM, ZoomLDMConfig
 from wsicodec.train import checkpoint
+from wsicodec.train.provenance import commit
 
 LICENCE = "Weights trained on openly licensed H&E; see the record's data for the sources."
 PLACES = {"folder", "root", "cache", "start", "autoencoder", "embedder", "zoomldm", "tables", "edm"}
@@ -155,7 +155,7 @@ def write(plan: BundlePlan) -> Path:
 def _record(**facts: dict[str, Any]) -> dict[str, Any]:
     record: dict[str, Any] = {
         "machine": f"{platform.machine()} CPU, torch {torch.__version__}",
-        "commit": _commit(),
+        "commit": commit(),
     }
     for stage, fact in facts.items():
         config = _without_places(json.loads(json.dumps(fact["config"])))
@@ -174,13 +174,3 @@ def _without_places(config: Any) -> Any:
     return {
         k: _without_places(v) for k, v in config.items() if not (k in PLACES and isinstance(v, str))
     }
-
-
-def _commit() -> str:
-    done = subprocess.run(
-        ["git", "rev-parse", "HEAD"],  # noqa: S607  # git is wherever the user has it
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.strip()

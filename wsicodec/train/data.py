@@ -1,25 +1,29 @@
 """Real tissue as a stream of samples: sample i is a pure function of (seed, i).
 
-An index (MANIFEST.csv) names images, their source, kind and micrometres per pixel. Each image is
-decoded once into a pyramid of arrays on disk, memory-mapped afterwards, so processes share pages.
+An index (`wsicodec.train.index`) names slides and images. What is small is decoded once into a
+pyramid of arrays on disk, memory-mapped afterwards, so processes share pages: a Picture. What is
+large, and much, is read where samples lie: a StreamedSlide. Stages draw from either as a Place.
 """
 
-import csv
 import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wsicodec.errors import ConfigError
 from wsicodec.geometry import LEVELS, NATIVE_MPP, Region, reduction_for
 from wsicodec.resample import box_reduce
+from wsicodec.train.index import Entry, read_index
+from wsicodec.train.slides import StreamedSlide, stream_slides
 
 Pixels = NDArray[np.uint8]
 MAP_STEP = 32  # finest-level pixels per cell of the tissue map
+TRIES = 12  # at a window with tissue
 OVERVIEW_MPP = 16.0  # µm/px of an overview that states none; they lie between 10 and 25
 
 
@@ -27,13 +31,18 @@ OVERVIEW_MPP = 16.0  # µm/px of an overview that states none; they lie between 
 class DataConfig:
     """Which tissue is drawn, and how often."""
 
-    root: str = "../shared/data"  # folder that holds MANIFEST.csv
+    root: str = "../shared/data"  # folder that names in the index are relative to
     split: str = "train"
-    cache: str = "cache/pyramids"  # decoded pyramids
+    cache: str = "cache/pyramids"  # decoded pyramids, or the coarse levels of streamed slides
     seed: int = 0
     source_cap: float = 0.22  # largest share of samples that one source may have
     magnifications: tuple[float, ...] = (0.5, 0.2, 0.12, 0.08, 0.04, 0.03, 0.02, 0.01)
     tissue_share: float = 0.5  # a window with less tissue is drawn again, a few times
+    index: str = (
+        "MANIFEST.csv"  # CSV in `root`, see `wsicodec.train.index`; empty: all slides below
+    )
+    stream: bool = False  # slides are read where samples lie; else they are decoded whole, once
+    open_slides: int = 16  # at a time, of those that are streamed
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,16 @@ class Place(Protocol):
 
     def crop(self, level: int, y: int, x: int, side: int) -> Pixels:
         """A square of pixels (side, side, 3) of `level`."""
+
+
+@runtime_checkable
+class Sparse(Protocol):
+    """A place that is glass for the most part, and says itself where a window may lie."""
+
+    def corners(
+        self, rng: np.random.Generator, level: int, side: int, count: int
+    ) -> list[tuple[int, int]]:
+        """Corners (y, x) of windows of `level`, over tissue."""
 
 
 def share_of(tissue: NDArray[np.float32], level: int, y: int, x: int, side: int) -> float:
@@ -141,23 +160,47 @@ def _build(path: Path, folder: Path, reduction: int) -> None:
 
 def load_pictures(config: DataConfig) -> list[Picture]:
     """Every image of the split as a memory-mapped pyramid, decoding what is not cached yet."""
-    root, cache = Path(config.root), Path(config.cache)
-    pictures = []
-    with (root / "MANIFEST.csv").open(newline="", encoding="utf-8") as lines:
-        for row in csv.DictReader(lines):
-            if row["split"] != config.split or row["file"].endswith(".dcm"):
-                continue
-            mpp = float(row["est. mpp"] or OVERVIEW_MPP)
-            reduction = reduction_for(mpp)
-            folder = cache / row["sha256_16"]
-            if not folder.exists():
-                _build(root / row["file"], folder, reduction)
-            count = sum(1 for k in range(LEVELS) if (folder / f"{k}.npy").exists())
-            levels = [np.load(folder / f"{k}.npy", mmap_mode="r") for k in range(count)]
-            tissue = np.load(folder / "tissue.npy")
-            facts = row["file"], row["source repo"], row["kind"], mpp * reduction
-            pictures.append(Picture(*facts, levels, tissue))
+    if config.stream:
+        raise ConfigError(
+            "expected pictures that fit on disk, got `stream` in `data`; this stage does not stream"
+        )
+    cache, pictures = Path(config.cache), []
+    for entry in read_index(Path(config.root), config.index, config.split):
+        if entry.path.suffix == ".dcm":
+            continue
+        folder = cache / entry.digest
+        mpp = entry.mpp or _stated_mpp(entry)
+        reduction = reduction_for(mpp)
+        if not folder.exists():
+            _build(entry.path, folder, reduction)
+        count = sum(1 for k in range(LEVELS) if (folder / f"{k}.npy").exists())
+        levels = [np.load(folder / f"{k}.npy", mmap_mode="r") for k in range(count)]
+        tissue = np.load(folder / "tissue.npy")
+        facts = entry.name, entry.source, entry.kind, mpp * reduction
+        pictures.append(Picture(*facts, levels, tissue))
     return pictures
+
+
+def _stated_mpp(entry: Entry) -> float:
+    """What the file says; raises MppError where it says nothing and is no overview."""
+    if entry.kind == "overview":
+        return OVERVIEW_MPP
+    from wsicodec.slide import open_slide
+
+    with open_slide(entry.path) as slide:
+        return slide.mpp / slide.reduction
+
+
+def load_slides(config: DataConfig) -> list[StreamedSlide]:
+    """Every slide of the split, to be read where samples lie."""
+    entries = read_index(Path(config.root), config.index, config.split)
+    rank = int(os.environ.get("RANK", "0"))  # torchrun's
+    return stream_slides(entries, Path(config.cache), config.open_slides, rank)
+
+
+def load_places(config: DataConfig) -> Sequence[Place]:
+    """What windows are drawn from: slides where they are streamed, else pictures."""
+    return load_slides(config) if config.stream else load_pictures(config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +252,13 @@ class Sampler:
         _, number, level = items[rng.choice(len(items), p=weights / weights.sum())]
         place = self.places[number]
         h, w = place.shapes[level]
-        corners = rng.random((12, 2))
+        if isinstance(place, Sparse):
+            corners = place.corners(rng, level, side, TRIES)
+        else:
+            free = h - side + 1, w - side + 1
+            corners = [(int(fy * free[0]), int(fx * free[1])) for fy, fx in rng.random((TRIES, 2))]
         best, most = (0, 0), -1.0
-        for fy, fx in corners:
-            y, x = (int(f * (n - side + 1)) // align * align for f, n in ((fy, h), (fx, w)))
+        for y, x in ((y // align * align, x // align * align) for y, x in corners):
             tissue = place.tissue_in(level, y, x, side)
             if tissue > most:
                 best, most = (y, x), tissue

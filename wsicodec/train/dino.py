@@ -9,9 +9,9 @@ is balancing: Sinkhorn's iterations spread each batch evenly over the prototypes
 swung between a few prototypes and never settled; balancing does.
 
 Patches here are counted in thousands, not in hundreds of millions, so light helpers stand beside
-it: a linear read-out of the crop's own layout, texture and stain, which the vector should tell
-(hand-made targets teach in few samples; Wei et al. 2022), and a spread term (KoLeo, Sablayrolles
-et al. 2019).
+it: a linear read-out of the crop's own layout, texture, stain and tint, which the vector should
+tell (hand-made targets teach in few samples; Wei et al. 2022), and a spread term (KoLeo,
+Sablayrolles et al. 2019).
 """
 
 import copy
@@ -28,7 +28,13 @@ TEXTURE = 4  # cells a side of the octave energies that are read out
 OCTAVES = 3
 QUANTILES = 8  # of the whole crop's density
 CHANNELS = (0, 1)  # red, where haematoxylin absorbs, and green, where both stains do
-READOUT = (3 * THUMBNAIL**2, len(CHANNELS) * OCTAVES * (TEXTURE**2 + 1), len(CHANNELS) * QUANTILES)
+TINT = 5  # two chromaticities of the whole crop and three contrasts
+READOUT = (
+    3 * THUMBNAIL**2,
+    len(CHANNELS) * OCTAVES * (TEXTURE**2 + 1),
+    len(CHANNELS) * QUANTILES,
+    TINT,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,7 @@ class DinoConfig:
     teacher_temperature: float = 0.04
     teacher_life: tuple[float, float] = (0.05, 2000.0)  # share of what was seen, at most patches
     distil: float = 1.0  # weight of the cross-entropy
-    density: float = 1.0  # weight of the read-out: of layout, texture and stain alike
+    density: float = 1.0  # weight of the read-out: of layout, texture, stain and tint alike
     spread: float = 0.1  # weight of the spread term
 
 
@@ -138,7 +144,7 @@ def cross_entropy(target: Tensor, said: Tensor) -> Tensor:
 
 
 def readout_loss(said: Tensor, target: Tensor) -> Tensor:
-    """Mean over layout, texture and stain of the smooth absolute error of each."""
+    """Mean over layout, texture, stain and tint of the smooth absolute error of each."""
     pairs = zip(said.split(READOUT, 1), target.split(READOUT, 1), strict=True)
     return torch.stack([F.smooth_l1_loss(a, b, beta=0.5) for a, b in pairs]).mean()
 
@@ -148,7 +154,7 @@ def readout_target(images: Tensor) -> Tensor:
 
     Layout: the optical density of THUMBNAIL x THUMBNAIL cells. Texture: log energies of the finest
     octaves of CHANNELS, in the whole crop and in TEXTURE x TEXTURE cells. Stain: quantiles of
-    CHANNELS over the crop. All scaled to a deviation near one.
+    CHANNELS over the crop. Tint: see `tint`. All scaled to a deviation near one.
     """
     density = -torch.log((images + 1) / 2 * (255 / 256) + 1 / 256)
     thumbnail = F.adaptive_avg_pool2d(density, THUMBNAIL)
@@ -162,7 +168,27 @@ def readout_target(images: Tensor) -> Tensor:
         energies += [cell.add(1e-4).log().flatten(1) + 5 for cell in cells]
         stains = coarse
     layout, stain = (((part - 0.5) / 0.35).flatten(1) for part in (thumbnail, quantiles))
-    return torch.cat([layout, *energies, stain], 1)
+    return torch.cat([layout, *energies, stain, tint(density)], 1)
+
+
+def tint(density: Tensor) -> Tensor:
+    """Chromaticities and contrasts (n, TINT) of optical densities (n, 3, h, w).
+
+    Chromaticities are ratios of mean densities, so they tell the stains' hue whatever their amount
+    (van der Laak et al. 2000). They vary little, but it is they that tell one slide from another:
+    a vector that tells quantiles alone loses them. Contrasts: log deviations of the channels, as
+    their mean and two differences. Centres and scales are those of training tissue.
+    """
+    red, green, blue = density.mean((2, 3)).unbind(1)
+    grey = (red + green + blue) / 3
+    hue = [
+        ((red - blue) / (grey + 0.1) + 0.13) / 0.32,
+        ((green - grey) / (grey + 0.1) - 0.35) / 0.11,
+    ]
+    red, green, blue = (density.flatten(2).std(2) + 1e-2).log().unbind(1)
+    whole, across, middle = (red + green + blue) / 3, red - blue, green - (red + blue) / 2
+    contrast = [(whole + 1.67) / 0.64, across / 0.51, (middle - 0.46) / 0.25]
+    return torch.stack([*hue, *contrast], 1)
 
 
 def spread_loss(vectors: Tensor) -> Tensor:

@@ -199,7 +199,7 @@ def noised(z: Tensor, noise: Tensor, t: Tensor, phase: Tensor) -> tuple[Tensor, 
     time = t[:, None, None, None]
     mixed = (1 - time) * z + time * noise
     content = (phase == CONTENT)[:, None, None, None].expand_as(z)
-    coverage = torch.arange(z.shape[-1]) == 0
+    coverage = torch.arange(z.shape[-1], device=z.device) == 0
     tissue = (z[..., :1] > -1).expand_as(z)
     noisy = torch.where(coverage, ~content, content & tissue)
     kept = torch.where(coverage & content, z, torch.zeros_like(z))

@@ -97,7 +97,7 @@ class TrainableEdm(nn.Module):
         tokens = tokens.flatten(1, 2)
         modulation = self._told(t, phase, octave)
         turn = rotations(rows, columns, self.config.width // self.config.heads)
-        turned = torch.from_numpy(turn[0]), torch.from_numpy(turn[1])
+        turned = torch.from_numpy(turn[0]).to(x.device), torch.from_numpy(turn[1]).to(x.device)
         for block in self.blocks:
             tokens = block(tokens, modulation, turned)
         width = self.config.width
@@ -108,7 +108,7 @@ class TrainableEdm(nn.Module):
         return (1 - time) / power * x + spread * out.view(n, rows, columns, -1), spread
 
     def _told(self, t: Tensor, phase: Tensor, octave: Tensor) -> Tensor:
-        angles = t[:, None] * torch.from_numpy(time_angles())
+        angles = t[:, None] * torch.from_numpy(time_angles()).to(t.device)
         code = torch.cat(
             [
                 angles.sin(),

@@ -12,7 +12,7 @@ from torch import Tensor
 from wsicodec.models.vit import VitConfig
 from wsicodec.train import augment, checkpoint
 from wsicodec.train.augment import AugmentConfig
-from wsicodec.train.data import DataConfig, Pixels, Sampler, generator, load_pictures
+from wsicodec.train.data import DataConfig, Pixels, Sampler, generator, load_places
 from wsicodec.train.dino import DinoConfig, Distillation
 from wsicodec.train.learning_rate import RateConfig
 from wsicodec.train.loop import LoopConfig, Sample
@@ -64,7 +64,7 @@ class EmbedderStage:
 
     def __init__(self, config: EmbedderTraining) -> None:
         self.config = config
-        self.sampler = Sampler(load_pictures(config.data), config.data, config.crops.window)
+        self.sampler = Sampler(load_places(config.data), config.data, config.crops.window)
         torch.manual_seed(config.loop.seed)
         self.model = Distillation(config.model, config.dino)
         if config.start:
@@ -74,6 +74,9 @@ class EmbedderStage:
 
     def _start_from_run(self, folder: Path) -> None:
         tensors = checkpoint.part(checkpoint.load(folder)[0], "average.")
+        # A run that comes from a bundle holds the teacher alone.
+        teacher = checkpoint.part(tensors, "teacher.")
+        tensors = {f"student.{k}": v for k, v in teacher.items()} | tensors
         mine = self.model.state_dict()
         fitting = {k: v for k, v in tensors.items() if k in mine and v.shape == mine[k].shape}
         self.model.load_state_dict(mine | fitting)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wsicodec.errors import ConfigError
 from wsicodec.geometry import PATCH
 from wsicodec.models.vit import VisionTransformer
 from wsicodec.train.bundle import load_embedder
@@ -25,6 +26,7 @@ TISSUE_SHARE = 0.5  # of a patch, for it to count
 PENALTIES = (0.003, 0.03, 0.3, 3.0)  # of the ridge, in units of the number of patches
 WITHIN_PENALTY = 0.3
 FOLDS = 5
+WHITENED = 32  # components; chosen on a part of train that was kept from a trial's training
 FIT_PER_PICTURE, TEST_PER_PICTURE = 16, 40  # patches; fields of a megapixel have 16
 
 
@@ -112,13 +114,49 @@ def retrieval(vectors: NDArray[np.floating], names: Sequence[str]) -> float:
 
     Pictures with a single patch only distract. Nearest by Euclidean distance.
     """
+    right = _ranked(vectors, names)[:, 0]
+    return float(np.mean(_by_picture(right, names)))
+
+
+def precision(vectors: NDArray[np.floating], names: Sequence[str]) -> tuple[float, float]:
+    """Mean average precision of finding patches of the same picture, and its standard error.
+
+    Averaged by picture like `retrieval`, of which it is the steadier form: all ranks count. The
+    error is over pictures.
+    """
+    right = _ranked(vectors, names)
+    at_rank = right.cumsum(1) / np.arange(1, right.shape[1] + 1)
+    each = (at_rank * right).sum(1) / np.maximum(right.sum(1), 1)
+    pictures = _by_picture(each, names)
+    return float(np.mean(pictures)), float(np.std(pictures) / len(pictures) ** 0.5)
+
+
+def _ranked(vectors: NDArray[np.floating], names: Sequence[str]) -> NDArray[np.bool_]:
+    """For every patch (n, n - 1), nearest first: whether another one is of its picture."""
     norms = np.square(vectors).sum(1)
     distance = norms[:, None] + norms[None] - 2 * vectors @ vectors.T
     np.fill_diagonal(distance, np.inf)
     labels = np.array(names)
-    right = labels[distance.argmin(1)] == labels
-    shares = [right[labels == n].mean() for n in set(names) if (labels == n).sum() > 1]
-    return float(np.mean(shares))
+    return np.asarray(labels[distance.argsort(1)[:, :-1]] == labels[:, None])
+
+
+def _by_picture(values: NDArray[Any], names: Sequence[str]) -> list[float]:
+    labels = np.array(names)
+    several = [n for n in sorted(set(names)) if (labels == n).sum() > 1]
+    return [float(values[labels == n].mean()) for n in several]
+
+
+def whiten(fit: Vectors, other: Vectors, components: int) -> Vectors:
+    """The first Karhunen-Loeve components of `other`, all made as large on `fit`.
+
+    They are the ones a store keeps of every vector; what a network tells in components of small
+    variance counts as much as the rest.
+    """
+    mean = fit.mean(0, dtype=np.float64)
+    values, basis = np.linalg.eigh(np.cov((fit - mean).T))
+    kept = np.flatnonzero(values > 1e-6 * values[-1])[-components:]
+    scaled = basis[:, kept] / np.sqrt(values[kept])
+    return np.asarray((other - mean) @ scaled, np.float32)
 
 
 def standardize(fit: Vectors, other: Vectors) -> tuple[Vectors, Vectors]:
@@ -205,10 +243,16 @@ def judge(
 ) -> dict[str, float]:
     """All figures of one embedding."""
     a, b = standardize(fit_vectors, vectors)
-    names = test.names()
+    names, white = test.names(), whiten(fit_vectors, vectors, WHITENED)
+    found, found_white = precision(b, names), precision(white, names)
     return {
         "retrieval_euclid": retrieval(b, names),
         "retrieval_cosine": retrieval(unit(b), names),
+        "retrieval_whitened": retrieval(white, names),
+        "precision": found[0],
+        "precision_error": found[1],
+        "precision_whitened": found_white[0],
+        "precision_whitened_error": found_white[1],
         "probe_source": probe((a, fit.sources(), fit.names()), (b, test.sources())),
         "probe_tissue_val": probe_within(b, test.tissues(), names),
         "probe_tissue": probe((a, fit.tissues(), fit.names()), (b, test.tissues())),
@@ -268,9 +312,19 @@ def machine() -> dict[str, Any]:
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, object]]) -> None:
-    """Append rows to a CSV; its header is the first row's keys."""
+    """Append rows to a CSV; its header is the first row's keys.
+
+    Raises ConfigError where the file has other columns.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = not path.exists()
+    if not fresh:
+        with path.open(newline="", encoding="utf-8") as lines:
+            columns = next(csv.reader(lines), [])
+        if columns != list(rows[0]):
+            raise ConfigError(
+                f"expected the columns {list(rows[0])} in {path}, got {columns}; move it away"
+            )
     with path.open("a", newline="", encoding="utf-8") as lines:
         writer = csv.DictWriter(lines, list(rows[0]))
         if fresh:

@@ -24,7 +24,7 @@ from wsicodec.metrics.held_out import BatchNorm, HeldOutConfig, HeldOutEncoder
 from wsicodec.train import augment, checkpoint
 from wsicodec.train.augment import AugmentConfig
 from wsicodec.train.config import to_record
-from wsicodec.train.data import DataConfig, Pixels, Sampler, generator, load_pictures
+from wsicodec.train.data import DataConfig, Pixels, Sampler, generator, load_places
 from wsicodec.train.learning_rate import RateConfig
 from wsicodec.train.loop import LoopConfig, Sample
 
@@ -74,7 +74,7 @@ class HeldOutStage:
 
     def __init__(self, config: HeldOutTraining) -> None:
         self.config = config
-        self.sampler = Sampler(load_pictures(config.data), config.data, config.window)
+        self.sampler = Sampler(load_places(config.data), config.data, config.window)
         torch.manual_seed(config.loop.seed)
         tasks = Tasks(config.model)
         self.model = tasks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,6 +1,7 @@
 """The loop that every stage shares; progress is counted in patches seen."""
 
 import csv
+import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -15,9 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from wsicodec.errors import ConfigError
 from wsicodec.train import checkpoint
 from wsicodec.train.ema import Average
 from wsicodec.train.learning_rate import RateConfig, rate
+from wsicodec.train.provenance import note_session
 
 Sample = Mapping[str, NDArray[Any]]
 
@@ -38,6 +41,8 @@ class LoopConfig:
     sheet_seconds: float = 600.0
     stop_seconds: float = 1e9  # of this process; the run can be resumed afterwards
     stop_seen: int = 10**12  # patches
+    device: str = "auto"  # or cpu, or cuda; auto takes a card where there is one
+    precision: str = "auto"  # of the loss, or float32, or bf16; auto takes bf16 where a card has it
 
 
 class Trained(Protocol):
@@ -100,6 +105,9 @@ class Run:
     ) -> None:
         self.stage, self.loop, self.learning, self.folder = stage, loop, learning, folder
         self.config = config
+        self.device = chosen_device(loop.device)
+        self.autocast = uses_bf16(loop.precision, self.device)
+        stage.model.to(self.device)
         self.optimizer = torch.optim.AdamW(
             parameter_groups(stage),
             lr=learning.peak,
@@ -141,8 +149,10 @@ class Run:
         logs: dict[str, float] = {}
         self.optimizer.zero_grad(set_to_none=True)
         for numbers_of_part in parts:
-            batch = collate([self.stage.sample(i) for i in numbers_of_part])
-            loss, terms = self.stage.loss(batch)
+            samples = collate([self.stage.sample(i) for i in numbers_of_part])
+            batch = {k: v.to(self.device) for k, v in samples.items()}
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+                loss, terms = self.stage.loss(batch)
             share = len(numbers_of_part) / self.loop.batch
             (loss * share).backward()
             for name, value in {"loss": loss.detach(), **terms}.items():
@@ -156,6 +166,8 @@ class Run:
 
     def train(self) -> None:
         """Step until the configured end; log, save and draw on their clocks."""
+        if rank_of_process()[0] == 0:
+            note_session(self.folder, self.config, self.seen, self.device)
         started = saved = drawn = time.monotonic()
         before, values = self.seconds, defaultdict[str, list[float]](list)
         while self.seen < min(self.learning.total, self.loop.stop_seen):
@@ -172,7 +184,7 @@ class Run:
             if now - drawn > self.loop.sheet_seconds:
                 self.draw()
                 drawn = now
-            if _agree(now - started > self.loop.stop_seconds):
+            if _agree(now - started > self.loop.stop_seconds, self.device):
                 break
         if self.seen >= self.learning.total:
             self._finish()
@@ -187,13 +199,15 @@ class Run:
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        """The model holds the averaged weights meanwhile."""
+        """The model holds the averaged weights meanwhile, where samples are: on the CPU."""
         model = self.stage.model
         training = {k: v.clone() for k, v in model.state_dict().items()}
         model.load_state_dict(self.average.weights)
+        model.to("cpu")
         try:
             yield
         finally:
+            model.to(self.device)
             model.load_state_dict(training)
 
     def log(self, values: dict[str, float]) -> None:
@@ -233,11 +247,33 @@ def rank_of_process() -> tuple[int, int]:
     return 0, 1
 
 
-def _agree(stop: bool) -> bool:
+def chosen_device(name: str) -> torch.device:
+    """The device of this process; under torchrun every one takes a card of its own.
+
+    Raises ConfigError for a device that is unknown or not there.
+    """
+    cards = torch.cuda.device_count()
+    if name not in ("auto", "cpu", "cuda") or (name == "cuda" and not cards):
+        raise ConfigError(f"expected the device auto, cpu or cuda with {cards} cards, got {name!r}")
+    if name == "cpu" or not cards:
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % cards)
+
+
+def uses_bf16(precision: str, device: torch.device) -> bool:
+    """Whether losses are computed in bf16, weights and their average staying in single."""
+    if precision not in ("auto", "float32", "bf16"):
+        raise ConfigError(f"expected the precision auto, float32 or bf16, got {precision!r}")
+    if precision != "auto":
+        return precision == "bf16"
+    return device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+
+def _agree(stop: bool, device: torch.device) -> bool:
     """Whether the first rank says so: clocks differ, and all ranks must leave the same step."""
     if rank_of_process()[1] == 1:
         return stop
-    said = torch.tensor(float(stop))
+    said = torch.tensor(float(stop), device=device)
     torch.distributed.broadcast(said, 0)
     return bool(said)
 

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsicodec.resample import double
-from wsicodec.train.data import Pixels, Window
-from wsicodec.train.variants import ANCHOR, Variant, cut
+from wsicodec.train.data import Window
+from wsicodec.train.streamed import StreamedVariant
+from wsicodec.train.variants import ANCHOR, Variant
 
 Floats = NDArray[np.float32]
 EDGE = 4  # pixels beyond a crop that enlarging needs
@@ -27,7 +28,10 @@ class ParentConfig:
 
 
 def draw_parent(
-    rng: np.random.Generator, variant: Variant, window: Window, config: ParentConfig
+    rng: np.random.Generator,
+    variant: Variant | StreamedVariant,
+    window: Window,
+    config: ParentConfig,
 ) -> Floats | None:
     """Pixels (side / 2, side / 2, 3), 0 to 255, of the level above a window, or None.
 
@@ -42,17 +46,24 @@ def draw_parent(
     true = variant.crop(level, y, x, side).astype(np.float32)
     if plain < config.plain:
         return true
-    if level == ANCHOR and variant.coded is not None:
-        return cut(variant.coded, y, x, side).astype(np.float32)
-    if level == ANCHOR - 1 and variant.drawn is not None and drawn < config.drawn:
-        return cut(variant.drawn, y, x, side).astype(np.float32)
-    if level == ANCHOR - 1 and variant.coded is not None and mixed < config.blend:
-        true += (_enlarged(variant.coded, y, x, side) - true) * np.float32(amount)
+    if level == ANCHOR:
+        coded = variant.coded_at(y, x, side)
+        if coded is not None:
+            return coded.astype(np.float32)
+    if level == ANCHOR - 1:
+        before = variant.drawn_at(y, x, side) if drawn < config.drawn else None
+        if before is not None:
+            return before.astype(np.float32)
+        coarse = _enlarged(variant, y, x, side) if mixed < config.blend else None
+        if coarse is not None:
+            true += (coarse - true) * np.float32(amount)
     return _spoil(rng, true, strength, config)
 
 
-def _enlarged(coarse: Pixels, y: int, x: int, side: int) -> Floats:
-    part = cut(coarse, y // 2 - EDGE, x // 2 - EDGE, side // 2 + 2 * EDGE)
+def _enlarged(variant: Variant | StreamedVariant, y: int, x: int, side: int) -> Floats | None:
+    part = variant.coded_at(y // 2 - EDGE, x // 2 - EDGE, side // 2 + 2 * EDGE)
+    if part is None:
+        return None
     return double(part.astype(np.float32))[2 * EDGE : -2 * EDGE, 2 * EDGE : -2 * EDGE]
 
 

@@ -7,11 +7,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wsicodec.errors import ConfigError
 from wsicodec.models.blocks import channels_last
 from wsicodec.train.bundle import load_autoencoder, load_embedder
-from wsicodec.train.data import DataConfig, Picture, Pixels, load_pictures
+from wsicodec.train.data import DataConfig, Picture, Pixels, load_pictures, load_slides
 from wsicodec.train.loop import rank_of_process
+from wsicodec.train.streamed import encoder_of, stream_variants
 from wsicodec.train.variants import (
+    SEED_STRIDE,
     Embed,
     VariantConfig,
     assign,
@@ -19,8 +22,6 @@ from wsicodec.train.variants import (
     make_latents,
     variant_folder,
 )
-
-SEED_STRIDE = 100_000  # variants of a picture are this far apart in the stream of draws
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,12 @@ class Preparation:
 def prepare(config: Preparation) -> None:
     """Make what is missing, variant by variant, so that training may start on the first.
 
-    Under torchrun every process makes variants of its own.
+    Under torchrun every process makes variants of its own. Slides that are streamed need their
+    embeddings alone.
     """
+    if config.data.stream:
+        prepare_slides(config)
+        return
     pictures = load_pictures(config.data)
     model = None
     if config.autoencoder:
@@ -55,6 +60,18 @@ def prepare(config: Preparation) -> None:
                 make_latents(picture, draw, model, config.variants, folder)
             if embed is not None and _lacks_grid(folder, picture):
                 make_embeddings(picture, draw, embed, config.variants, folder)
+
+
+def prepare_slides(config: Preparation) -> None:
+    """Embed every patch of tissue of every slide, variant by variant; goes on where it stopped."""
+    if not config.embedder:
+        raise ConfigError("expected an embedder's run in `embedder`: slides are embedded, no more")
+    embed = patch_embedder(Path(config.embedder), config.embedder_prefix)
+    rank, ranks = rank_of_process()
+    variants = stream_variants(load_slides(config.data), config.variants, encoder_of(None))
+    for variant in variants[rank::ranks]:
+        if variant.kind != "overview" and variant.embeddings() is None:
+            variant.make_embeddings(embed)
 
 
 def _lacks_grid(folder: Path, picture: Picture) -> bool:

@@ -18,6 +18,15 @@ def run_autoencoder(path: Path) -> None:
     _loop(load_config(AutoencoderTraining, path), AutoencoderStage)
 
 
+def run_vq(path: Path) -> None:
+    """The published families' autoencoder, and its weights under their names."""
+    from wsicodec.train.vq import VqStage, VqTraining, publish
+
+    config = load_config(VqTraining, path)
+    _loop(config, VqStage)
+    publish(config)
+
+
 def run_embedder(path: Path) -> None:
     """Patches to vectors by self-distillation."""
     from wsicodec.train.embedder import EmbedderStage, EmbedderTraining
@@ -139,6 +148,7 @@ STAGES: dict[str, Callable[[Path], None]] = {
     "judge": run_judge,
     "rates": run_rates,
     "autoencoder": run_autoencoder,
+    "vq": run_vq,
     "reconstruct": run_reconstruct,
     "variants": run_variants,
     "codec": run_codec,
@@ -161,7 +171,10 @@ def run(stage: str, path: Path, threads: int) -> None:
     torch.set_num_threads(threads)
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if several:
-        torch.distributed.init_process_group("gloo")
+        cards = torch.cuda.device_count()
+        if cards:
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % cards)
+        torch.distributed.init_process_group("nccl" if cards else "gloo")
     try:
         STAGES[stage](path)
     finally:

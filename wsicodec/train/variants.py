@@ -26,6 +26,7 @@ from wsicodec.train.data import Picture, Pixels, generator, share_of, tissue_map
 ANCHOR = 2  # level whose coded form is kept
 BLOCK, MARGIN = 512, 32  # pixels encoded at once, and what they see beyond
 CELL = 32  # pixels; levels are cut to whole conditioning cells
+SEED_STRIDE = 100_000  # variants of a picture are this far apart in the stream of draws
 
 Floats = NDArray[np.float32]
 
@@ -70,6 +71,19 @@ class Variant:
     def crop(self, level: int, y: int, x: int, side: int) -> Pixels:
         """A square of pixels (side, side, 3) of a level; edges repeat."""
         return cut(self.levels[level], y, x, side)
+
+    def latent(self, level: int, y: int, x: int, side: int) -> NDArray[np.floating]:
+        """Latents (side / 8, side / 8, c) of a square of pixels of a level, at whole cells."""
+        y, x, cells = y // FACTOR, x // FACTOR, side // FACTOR
+        return self.latents[level][y : y + cells, x : x + cells]
+
+    def coded_at(self, y: int, x: int, side: int) -> Pixels | None:
+        """A square of level ANCHOR after its codec, or None where there is no such level."""
+        return None if self.coded is None else cut(self.coded, y, x, side)
+
+    def drawn_at(self, y: int, x: int, side: int) -> Pixels | None:
+        """A square of level ANCHOR - 1 as it was once drawn, or None."""
+        return None if self.drawn is None else cut(self.drawn, y, x, side)
 
     def embeddings(self) -> tuple[Floats, NDArray[np.bool_]] | None:
         """Raw grid (gh, gw, d) and which cells are valid, once they have been computed."""
@@ -243,18 +257,32 @@ def embed_grid(rgb: Pixels, tissue: Floats, embed: Embed) -> tuple[Floats, NDArr
             for y in range(rows)
         ]
     )
-    places = np.argwhere(valid)
-    vectors: list[Floats] = []
-    for first in range(0, len(places), 16):
-        batch = np.full((len(places[first : first + 16]), PATCH, PATCH, 3), 255, np.uint8)
-        for patch, (y, x) in zip(batch, places[first : first + 16] * PATCH, strict=True):
-            part = rgb[y : y + PATCH, x : x + PATCH]
-            patch[: part.shape[0], : part.shape[1]] = part
-        vectors.append(embed(batch))
+
+    def read(y: int, x: int) -> Pixels:
+        patch = np.full((PATCH, PATCH, 3), 255, np.uint8)
+        part = rgb[y : y + PATCH, x : x + PATCH]
+        patch[: part.shape[0], : part.shape[1]] = part
+        return patch
+
+    return embed_cells(read, valid, embed), valid
+
+
+def embed_cells(
+    read: Callable[[int, int], Pixels], valid: NDArray[np.bool_], embed: Embed
+) -> Floats:
+    """The embedding grid (gh, gw, d), zero where it is not valid.
+
+    read: the patch (PATCH, PATCH, 3) whose corner is at (y, x), pixels of level 0.
+    """
+    places = np.argwhere(valid) * PATCH
+    vectors = [
+        embed(np.stack([read(int(y), int(x)) for y, x in places[first : first + 16]]))
+        for first in range(0, len(places), 16)
+    ]
     found = np.concatenate(vectors) if vectors else np.zeros((0, 1), np.float32)
-    grid = np.zeros((rows, columns, found.shape[1]), np.float32)
+    grid = np.zeros((*valid.shape, found.shape[1]), np.float32)
     grid[valid] = found
-    return grid, valid
+    return grid
 
 
 def load_variants(pictures: Sequence[Picture], config: VariantConfig) -> list[Variant]:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsicodec.coding.quantizer import EmbeddingTables, dequantize, quantize
-from wsicodec.diffusion.windows import conditioning_map
+from wsicodec.diffusion.windows import conditioning_map, embedding_region
+from wsicodec.errors import ConfigError
 from wsicodec.geometry import Region
 from wsicodec.models.autoencoder import FACTOR
 from wsicodec.models.blocks import channels_last
@@ -17,12 +18,13 @@ from wsicodec.models.renderer import Renderer
 from wsicodec.models.zoomldm import ZoomLDM, ZoomLDMConfig
 from wsicodec.train import checkpoint
 from wsicodec.train.bundle import load_autoencoder, load_tables, load_zoomldm
-from wsicodec.train.data import DataConfig, Sampler, Window, generator, load_pictures
+from wsicodec.train.data import DataConfig, Sampler, Window, generator
 from wsicodec.train.guess import fit_guess
 from wsicodec.train.learning_rate import RateConfig
 from wsicodec.train.loop import LoopConfig, Sample, collate
 from wsicodec.train.parents import ParentConfig, draw_parent
-from wsicodec.train.variants import Variant, VariantConfig, load_variants
+from wsicodec.train.streamed import StreamedVariant, open_variants
+from wsicodec.train.variants import Variant, VariantConfig
 
 CELL = 32  # pixels of a conditioning cell; corners of windows lie on it
 
@@ -66,16 +68,57 @@ class Grid:
     vectors: NDArray[np.float32]
     valid: NDArray[np.bool_]
 
+    def under(self, region: Region, level: int) -> NDArray[np.float32]:
+        """The conditions of a window, see `conditioning_map`."""
+        return conditioning_map(self.vectors, self.valid, (0, 0), region, level)
+
+
+@dataclass(frozen=True)
+class StoredGrid:
+    """The same of a slide whose raw grid stays on disk."""
+
+    variant: StreamedVariant
+    tables: EmbeddingTables
+    scale: float
+
+    def under(self, region: Region, level: int) -> NDArray[np.float32]:
+        """The conditions of a window; raises ConfigError where there is no grid yet."""
+        found = self.variant.embeddings()
+        if found is None:
+            raise ConfigError(
+                f"expected embeddings of {self.variant.slide.name} in {self.variant.grid}; "
+                "run the stage `variants` first"
+            )
+        grid, valid = found
+        cells = embedding_region(region, level).clip(self.variant.cells)
+        part = valid[cells.slices()]
+        vectors = _decoded(np.asarray(grid[cells.slices()]), part, self.tables, self.scale)
+        return conditioning_map(vectors, part, (cells.y0, cells.x0), region, level)
+
 
 def decoded_grid(variant: Variant, tables: EmbeddingTables, scale: float) -> Grid | None:
     """The grid after quantisation, exactly as the bitstream carries it."""
     found = variant.embeddings()
     if found is None or not found[1].any():
         return None
-    grid, valid = found
-    vectors = np.zeros_like(grid)
+    return Grid(_decoded(*found, tables, scale), found[1])
+
+
+def _decoded(
+    grid: NDArray[np.floating], valid: NDArray[np.bool_], tables: EmbeddingTables, scale: float
+) -> NDArray[np.float32]:
+    vectors = np.zeros(grid.shape, np.float32)
     vectors[valid] = dequantize(quantize(grid[valid], tables), tables) / np.float32(scale)
-    return Grid(vectors, valid)
+    return vectors
+
+
+def stored_grid(
+    variant: Variant | StreamedVariant, tables: EmbeddingTables, scale: float
+) -> Grid | StoredGrid | None:
+    """What gives a variant's conditions; None where it has none, as an overview."""
+    if isinstance(variant, StreamedVariant):
+        return None if variant.kind == "overview" else StoredGrid(variant, tables, scale)
+    return decoded_grid(variant, tables, scale)
 
 
 class ZoomStage:
@@ -87,15 +130,15 @@ class ZoomStage:
         pixels: whether samples carry the real pixels as well, `rgb` (3, side, side) uint8.
         """
         self.config, self.pixels = config, pixels
-        self.variants = load_variants(load_pictures(config.data), config.variants)
-        self.samplers = {s: Sampler(self.variants, config.data, s) for s in set(config.sides)}
         self.autoencoder = channels_last(load_autoencoder(Path(config.autoencoder))[0])
         self.autoencoder.requires_grad_(requires_grad=False)
-        self.grids: list[Grid | None] = [None] * len(self.variants)
+        self.variants = open_variants(config.data, config.variants, self.autoencoder)
+        self.samplers = {s: Sampler(self.variants, config.data, s) for s in set(config.sides)}
+        self.grids: list[Grid | StoredGrid | None] = [None] * len(self.variants)
         if config.tables:
             tensors, scale = load_tables(Path(config.tables))
             tables = EmbeddingTables.from_tensors(tensors)
-            self.grids = [decoded_grid(v, tables, scale) for v in self.variants]
+            self.grids = [stored_grid(v, tables, scale) for v in self.variants]
         torch.manual_seed(config.loop.seed)
         self.model = channels_last(ZoomLDM(config.model))
         if fresh and not (Path(config.folder) / checkpoint.NAME).exists():
@@ -112,8 +155,7 @@ class ZoomStage:
         window = sampler.draw(rng, side, CELL)
         variant = self.variants[window.picture]
         cells = side // FACTOR
-        y, x = window.y // FACTOR, window.x // FACTOR
-        latent = variant.latents[window.level][y : y + cells, x : x + cells]
+        latent = variant.latent(window.level, window.y, window.x, side)
         parent = draw_parent(rng, variant, window, config.parents)
         pixels = np.zeros((side // 2, side // 2, 3), np.float32)
         if parent is not None:
@@ -144,7 +186,7 @@ class ZoomStage:
             width = self.config.model.summarizer.embedding_width
             return np.zeros((width + 1, cells, cells), np.float32)
         region = Region(window.y, window.x, window.y + window.side, window.x + window.side)
-        return conditioning_map(grid.vectors, grid.valid, (0, 0), region, window.level)
+        return grid.under(region, window.level)
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """See `squared_error`."""

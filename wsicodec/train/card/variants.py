@@ -17,8 +17,7 @@ from wsicodec.train.card.draws import Drawer
 from wsicodec.train.card.pixels import as_bends, blocks_of, tissue_map, to_bytes, turn
 from wsicodec.train.card.tissue import PackedPicture, Spot, Squares, drawer_of, fill, shapes_of
 from wsicodec.train.data import DataConfig, generator, share_of
-from wsicodec.train.prepare import SEED_STRIDE
-from wsicodec.train.variants import ANCHOR, CELL, VariantConfig, assign
+from wsicodec.train.variants import ANCHOR, CELL, SEED_STRIDE, VariantConfig, assign
 from wsicodec.train.variants import BLOCK as BENT  # pixels of level 0 bent or left together
 
 SHORTEST = 128  # pixels a side of the coarsest level that has latents
