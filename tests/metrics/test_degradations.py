@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from wsicodec.metrics import degrade
-from wsicodec.metrics.bootstrap import Interval, bootstrap
+from wsicodec.metrics.bootstrap import Interval, Rows, bootstrap
 from wsicodec.metrics.distances import cmmd, frechet_distance, kernel_distance, precision_recall
 from wsicodec.metrics.pictures import (
     Pixels,
@@ -141,6 +142,10 @@ def test_scrambling_keeps_energy(fields: list[Pixels]) -> None:
     assert 0.8 < np.median([r["energy_0"] for r in ratios]) < 1.25
 
 
+def _median_of(values: NDArray[np.float64]) -> Callable[[Rows], float]:
+    return lambda rows: float(np.median(values[rows]))
+
+
 @pytest.mark.torch
 @pytest.mark.parametrize("kind", ["blur", "jpeg", "noise", "swapped"])
 def test_damage_moves_ms_ssim(fields: list[Pixels], kind: str) -> None:
@@ -150,9 +155,7 @@ def test_damage_moves_ms_ssim(fields: list[Pixels], kind: str) -> None:
     for strength in strengths:
         pairs = zip(fields, damage(fields, strength), strict=True)
         values = np.array([ms_ssim(a, b, single=True) for a, b in pairs])
-        found.append(
-            bootstrap(lambda rows, v=values: float(np.median(v[rows])), range(len(values)))
-        )
+        found.append(bootstrap(_median_of(values), range(len(values))))
     before, after = found
     assert after.value < before.value
     assert after.apart(before), f"{before} and {after}"
