@@ -2,9 +2,10 @@
 
     python -m benchmarks.magnifications --config FILE.json
 
-FILE fills a `Comparison`; the run folders that it names come from `python -m wsicodec.train`. Nine
-denoisers of one size see the same number of patches: one of all magnifications, and one of each.
-No model is given a parent, as in the paper: a picture follows from its condition and noise. Rows:
+FILE fills a `Comparison`, as benchmarks/configs/magnifications.json does; the run folders that it
+names come from `python -m wsicodec.train`. Nine denoisers of one size see the same number of
+patches: one of all magnifications, and one of each. No model is given a parent, as in the paper: a
+picture follows from its condition and noise. Rows:
 
     fd_held_out     Fréchet distance of held-out features to real pictures of the magnification,
                     conditions taken from those very pictures (oracle), made up by the embedding
@@ -14,23 +15,33 @@ No model is given a parent, as in the paper: a picture follows from its conditio
                     pictures is even when both sets are real
 
 Every row says how many pictures, and of how many files, were compared. The sets are small, and at
-low magnifications very small: read the intervals, not the last digits.
+low magnifications very small: read the intervals, not the last digits. A distance of n pictures is
+above zero even between equal sets, the more so the fewer there are, so it compares only with others
+of its own magnification; `fd_real_halves` is taken of half as many.
+
+A row is written as soon as it is known, and a run goes on after the rows that it finds of the same
+FILE and models. The plot goes to results/magnifications.png.
 """
 
 import argparse
+import csv
 import dataclasses
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.record import Row, write
+from benchmarks.magnifications_plot import plot
+from benchmarks.record import RESULTS, Row, write
 from wsicodec.coding.quantizer import EmbeddingTables
-from wsicodec.diffusion.windows import CELL, conditioning_map
+from wsicodec.diffusion.windows import CELL
 from wsicodec.errors import ConfigError
 from wsicodec.geometry import LEVELS, Region
 from wsicodec.metrics.bootstrap import Interval, interval, resample
@@ -43,13 +54,16 @@ from wsicodec.train.config import load_config, to_record
 from wsicodec.train.data import DataConfig, Window, generator
 from wsicodec.train.edm_export import runnable
 from wsicodec.train.loop import Run
+from wsicodec.train.streamed import StreamedVariant
 from wsicodec.train.variants import VariantConfig
 from wsicodec.train.zoomldm import ZoomStage, ZoomTraining, draw
 
 NAME = "magnifications"
 ALL = "all magnifications"
+ONE = "one magnification"
 FEWEST = 4  # pictures that a distance is taken of
 TRIES = 40  # windows looked at for each that is wanted
+PLACES = {"folder", "root", "cache", "autoencoder", "tables", "edm", "start"}  # not told in rows
 Vectors = NDArray[np.float64]
 
 
@@ -123,7 +137,8 @@ def real_pictures(stage: ZoomStage, comparison: Comparison, mag: int) -> Real | 
         seen.add(window)
         variant, cond = stage.variants[window.picture], condition(stage, window)
         rgb = variant.crop(window.level, window.y, window.x, side)
-        found[bool(cond[-1].mean() >= COVERED)].append((rgb, cond, variant.folder.name))
+        file = variant.slide.name if isinstance(variant, StreamedVariant) else variant.folder.name
+        found[bool(cond[-1].mean() >= COVERED)].append((rgb, cond, file))
         if len(found[True]) == comparison.pictures:
             break
     chosen = found[True] if len(found[True]) >= FEWEST else found[False]
@@ -144,7 +159,7 @@ def condition(stage: ZoomStage, window: Window) -> NDArray[np.float32]:
         width = stage.config.model.summarizer.embedding_width
         return np.zeros((width + 1, cells, cells), np.float32)
     region = Region(window.y, window.x, window.y + window.side, window.x + window.side)
-    return conditioning_map(grid.vectors, grid.valid, (0, 0), region, window.level)
+    return grid.under(region, window.level)
 
 
 def drawn(
@@ -183,10 +198,19 @@ def distance(real: Vectors, other: Vectors, files: Sequence[str], count: int) ->
     return interval(measure(whole), resample(measure, files, count=count))
 
 
+Name = tuple[str, str, str]  # subject, setting, metric
+
+
 def compare(
-    comparison: Comparison, judge: Extractor, mags: Sequence[int] = range(LEVELS)
-) -> list[Row]:
-    """Train what is not trained yet, draw, and measure."""
+    comparison: Comparison,
+    judge: Extractor,
+    mags: Sequence[int] = range(LEVELS),
+    known: Collection[Name] = (),
+) -> Iterator[Row]:
+    """Train what is not trained yet, draw, and measure; rows as they are made.
+
+    known: rows that are not to be made again.
+    """
     base = dataclasses.replace(
         comparison.training,
         data=comparison.data,
@@ -194,39 +218,91 @@ def compare(
         sides=(comparison.side,),
     )
     stage = ZoomStage(base, fresh=False)
-    tensors, scale = load_tables(Path(base.tables))
-    tables, network = EmbeddingTables.from_tensors(tensors), runnable(Path(comparison.edm))
     reals = {m: found for m in mags if (found := real_pictures(stage, comparison, m)) is not None}
     if not reals:
         raise ConfigError(
             f"expected real pictures of {comparison.side} px in the variants, found none; "
             "run the stage `variants`"
         )
-    rows: list[Row] = []
     trained = {name: train(comparison, name, s) for name, s in models(list(reals)).items()}
     for mag, real in reals.items():
-        truth = judge(real.rgb)
-        note = f"{len(real.rgb)} real of {len(set(real.files))} files"
-        floor = frechet_distance(truth[::2], truth[1::2])
-        halves = Interval(floor, float("nan"), float("nan"))
-        rows.append(_row("real", label(mag), "fd_real_halves", halves, note))
-        cells = comparison.side // CELL
-        told = conditions(network, tables, scale, mag, cells, comparison.pictures, comparison.seed)[
-            0
-        ]
-        kinds = {"generated": told, "none": np.zeros_like(real.cond)}
-        if real.cond[:, -1].mean() >= COVERED:
-            kinds["oracle"] = real.cond
-        for name in (ALL, label(mag)):
-            for kind, cond in kinds.items():
-                if len(cond) < FEWEST:
-                    continue
-                features = judge(drawn(trained[name], stage, cond, mag, comparison))
-                told_by = distance(truth, features, real.files, comparison.draws)
-                subject = name if name == ALL else "one magnification"
-                told_of = f"{note}, {len(cond)} drawn, {_budget(comparison)}"
-                rows.append(_row(subject, f"{label(mag)} {kind}", "fd_held_out", told_by, told_of))
-    return rows
+        if not set(names_of(mag, real)) <= set(known):
+            yield from _compared(comparison, judge, stage, trained, mag, real, known)
+
+
+def names_of(mag: int, real: Real) -> list[Name]:
+    """The rows that a magnification gets."""
+    kinds = ["generated", "none"] + ["oracle"] * bool(real.cond[:, -1].mean() >= COVERED)
+    told = [
+        (subject, f"{label(mag)} {kind}", "fd_held_out") for subject in (ALL, ONE) for kind in kinds
+    ]
+    return [("real", label(mag), "fd_real_halves"), *told]
+
+
+def _compared(
+    comparison: Comparison,
+    judge: Extractor,
+    stage: ZoomStage,
+    trained: dict[str, ZoomLDM],
+    mag: int,
+    real: Real,
+    known: Collection[Name],
+) -> Iterator[Row]:
+    truth = judge(real.rgb)
+    note = f"{len(real.rgb)} real of {len(set(real.files))} files"
+    floor = frechet_distance(truth[::2], truth[1::2])
+    halves = Interval(floor, float("nan"), float("nan"))
+    told_how = f"{_budget(comparison)}, {configuration(comparison)}"
+    yield _row("real", label(mag), "fd_real_halves", halves, f"{note}, {told_how}")
+    kinds = {"generated": generated(comparison, mag), "none": np.zeros_like(real.cond)}
+    if real.cond[:, -1].mean() >= COVERED:
+        kinds["oracle"] = real.cond
+    for subject, name in ((ALL, ALL), (ONE, label(mag))):
+        for kind, cond in kinds.items():
+            if len(cond) < FEWEST or (subject, f"{label(mag)} {kind}", "fd_held_out") in known:
+                continue
+            features = judge(drawn(trained[name], stage, cond, mag, comparison))
+            found = distance(truth, features, real.files, comparison.draws)
+            told = f"{note}, {len(cond)} drawn in {comparison.steps} steps, {told_how}"
+            yield _row(subject, f"{label(mag)} {kind}", "fd_held_out", found, told)
+
+
+def generated(comparison: Comparison, mag: int) -> NDArray[np.float32]:
+    """Conditions that the embedding diffusion model made up for a magnification."""
+    tensors, scale = load_tables(Path(comparison.training.tables))
+    tables, network = EmbeddingTables.from_tensors(tensors), runnable(Path(comparison.edm))
+    cells = comparison.side // CELL
+    return conditions(network, tables, scale, mag, cells, comparison.pictures, comparison.seed)[0]
+
+
+def configuration(comparison: Comparison) -> str:
+    """Eight hex digits of all that rows follow from, but for the places of files.
+
+    Of what differs from a default alone, so that a new setting leaves older rows their name.
+    """
+
+    def kept(record: Any, default: Any) -> Any:
+        if not isinstance(record, dict):
+            return record
+        named = {k: (v, default.get(k)) for k, v in record.items() if k not in PLACES}
+        told = {k: kept(v, d) for k, (v, d) in named.items() if v != d}
+        return {k: v for k, v in told.items() if v != {}}
+
+    told = kept(to_record(comparison), to_record(Comparison()))
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    return f"configuration {digest[:8]}"
+
+
+def finished(path: Path, comparison: Comparison) -> set[Name]:
+    """Rows of a file that were made of this configuration."""
+    if not path.exists():
+        return set()
+    with path.open(newline="", encoding="utf-8") as lines:
+        return {
+            (row["subject"], row["setting"], row["metric"])
+            for row in csv.DictReader(lines)
+            if row["note"].endswith(configuration(comparison))
+        }
 
 
 def _budget(comparison: Comparison) -> str:
@@ -243,7 +319,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
-    print(write(NAME, compare(load_config(Comparison, given.config), held_out())))
+    comparison = load_config(Comparison, given.config)
+    path = RESULTS / f"{NAME}.csv"
+    for row in compare(comparison, held_out(), known=finished(path, comparison)):
+        write(NAME, [row])
+        print(f"{row.subject} {row.setting}: {row.value:.1f}", flush=True)
+    names = [label(m) for m in reversed(range(LEVELS))]
+    print(path, plot(path, RESULTS / f"{NAME}.png", names, (ALL, ONE)))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ on shows as novel tiles nearer to train than any real slide's. Rows:
 
     nearest_held_out    median, least and greatest distance to the nearest training tile
     nearer_than_real    share of novel tiles below the least of val's distances
-    seam                mean step across tile borders over the mean step elsewhere, per level
+    seam                mean step across tile borders over the mean step elsewhere, per level; of
+                        `real`, what fields of val have where borders would lie, for levels whose
+                        fields are larger than a tile
     differing           share of a store's bytes that a second run of a seed differs in
 
 The histogram goes to results/novel.png, and to FOLDER a picture per slide: the same place at
@@ -37,6 +39,7 @@ from wsicodec.geometry import PATCH
 from wsicodec.metrics.distances import squared_distances
 from wsicodec.metrics.features import Extractor, held_out
 from wsicodec.metrics.pictures import Pixels, cut_patches, seam_score
+from wsicodec.resample import box_reduce
 
 NAME = "novel"
 FIELDS = 6  # of a file, up to 16 tiles each
@@ -143,6 +146,24 @@ def seams(group: Any, subject: str) -> list[Row]:
     return rows
 
 
+def real_seams(index: Path, split: str) -> list[Row]:
+    """The same of real fields, median and extremes: scanners' own lattices show as seams, too."""
+    found: dict[int, list[float]] = {}
+    for file, mpp in sources(index, split, None):
+        for field in cut(file, mpp, FIELDS):
+            rgb, level = field.rgb, 0
+            while min(rgb.shape[:2]) >= 2 * PATCH:
+                found.setdefault(level, []).append(seam_score(rgb, PATCH))
+                rgb, level = box_reduce(rgb, 2), level + 1
+    return [
+        Row(
+            NAME, "real", f"{split} level {level}", "seam", float(np.median(scores)), "",
+            min(scores), max(scores), len(scores),
+        )
+        for level, scores in found.items()
+    ]  # fmt: skip
+
+
 def _to_tile(group: Any, level: int, axis: int) -> int:
     length = int(group[str(level)].shape[axis])
     corner = max(0, min((densest(group)[axis] >> level) - SEAM_VIEW // 2, length - SEAM_VIEW))
@@ -201,6 +222,7 @@ def measure(
     known = judge(train.rgb)
     real = nearest(judge(val.rgb), known)
     rows = [spread("real", "val to train", real, f"{len(set(val.files))} files")]
+    rows += real_seams(index, "val")
     found = []
     for seed, path in stores.items():
         group = wsicodec.open(path)

@@ -1,5 +1,6 @@
 """The table of magnifications from end to end at toy size, on the output of the other stages."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("benchmarks.magnifications", exc_type=ImportError)
 
 from benchmarks import magnifications, record  # noqa: E402
+from benchmarks.magnifications_plot import plot  # noqa: E402
 from wsicodec.metrics.features import Extractor  # noqa: E402
 from wsicodec.models.vit import VisionTransformer, VitConfig  # noqa: E402
 from wsicodec.train import checkpoint, stages  # noqa: E402
@@ -96,7 +98,7 @@ def means(pixels: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module")
 def rows(comparison: dict[str, Any]) -> list[record.Row]:
     given = build(magnifications.Comparison, comparison)
-    return magnifications.compare(given, Extractor("held_out", means))
+    return list(magnifications.compare(given, Extractor("held_out", means)))
 
 
 def test_the_table_has_every_model_magnification_and_kind_of_condition(
@@ -132,6 +134,31 @@ def test_all_models_have_one_size_and_one_budget(
         shares = facts["config"]["data"]["magnifications"]
         assert sum(shares) == pytest.approx(1)
     assert len(sizes) == 1
+
+
+def test_rows_that_stand_are_not_made_again(
+    rows: list[record.Row],
+    comparison: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    given = build(magnifications.Comparison, comparison)
+    path = record.write("table", rows, tmp_path)
+    known = magnifications.finished(path, given)
+    assert known == {(r.subject, r.setting, r.metric) for r in rows}
+    judge = Extractor("held_out", means)
+    one = ("one magnification", "20x none", "fd_held_out")
+    again = list(magnifications.compare(given, judge, known=known - {one}))
+    assert one in {(r.subject, r.setting, r.metric) for r in again}
+    assert {r.setting.partition(" ")[0] for r in again} == {"20x"}
+    others = dataclasses.replace(given, steps=2)
+    assert magnifications.finished(path, others) == set(), "another configuration's rows"
+
+
+def test_the_table_is_drawn(rows: list[record.Row], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    path = record.write("table", rows, tmp_path)
+    made = plot(path, tmp_path / "table.png", ["10x", "20x"], (magnifications.ALL, "x"))
+    assert made.stat().st_size > 1000
 
 
 def test_models_are_one_of_all_and_one_of_each() -> None:

@@ -55,6 +55,14 @@ def test_seams_are_looked_for_at_tile_borders() -> None:
     assert all(r.value > 50 for r in rows)
 
 
+def test_real_fields_tell_what_seams_there_are_without_windows(drawn_slide: Path) -> None:
+    rows = novel.real_seams(drawn_slide, "val")
+    assert [r.setting for r in rows] == ["val level 0", "val level 1"]
+    for row in rows:
+        assert row.runs >= 1
+        assert 0.5 < row.low <= row.value <= row.high < 2
+
+
 def test_the_histogram_is_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     rng = np.random.default_rng(0)

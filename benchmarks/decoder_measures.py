@@ -1,0 +1,201 @@
+"""Figures of drawn fields, level by level."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.decoder_variants import Drawn, Floats, files
+from wsicodec.bench.fields import Mosaic
+from wsicodec.bench.judging import (
+    LEAST_FILES,
+    Figures,
+    Judge,
+    Truth,
+    judged_squares,
+    medians,
+    tissue_patches,
+)
+from wsicodec.bench.output import Pixels
+from wsicodec.geometry import PATCH
+from wsicodec.metrics.bootstrap import Interval, around, interval, resample
+from wsicodec.metrics.distances import frechet_distance
+from wsicodec.metrics.pictures import aligned_and_shifted, cut_patches
+from wsicodec.metrics.resampled import Resampling
+from wsicodec.metrics.retrieval import cosines, retrieval_at_1
+from wsicodec.resample import box_reduce
+
+Vectors = NDArray[np.float64]
+JUDGE = "held_out"
+AMONG = 100  # tiles that a decoded one must be found among
+SQUARE = 128  # pixels a side of what seams are judged on: half a window
+NAN = float("nan")
+ELSEWHERE = ("cosine", "retrieval", f"fd_{JUDGE}_shifted_over_aligned", "ms_ssim")
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The true fields, what judges, and what has been worked out of them."""
+
+    mosaic: Mosaic
+    judge: Judge
+    _truths: dict[int, Truth] = field(default_factory=dict)
+    _across: dict[int, tuple[Vectors, Vectors]] = field(default_factory=dict)
+
+    def level(self, level: int) -> list[Pixels]:
+        """The true fields at a level."""
+        return [np.asarray(box_reduce(f.rgb, 1 << level)) for f in self.mosaic.fields]
+
+    def truth(self, level: int) -> Truth:
+        """What judges need of them."""
+        if level not in self._truths:
+            names = [f.file for f in self.mosaic.fields]
+            found = self.judge.truth(level, self.level(level), names, self.mosaic.tissue)
+            self._truths[level] = replace(found, vectors=None)  # see `told`
+        return self._truths[level]
+
+    def across(self, level: int) -> tuple[Vectors, Vectors]:
+        """Features of true squares inside windows and over their borders."""
+        if level not in self._across:
+            self._across[level] = self._squares(self.level(level))
+        return self._across[level]
+
+    def figures(self, level: int, drawn: Sequence[Pixels]) -> dict[str, object]:
+        """Distances with intervals, and medians over fields of what is measured of each."""
+        truth = self.truth(level)
+        found = self.judge.measure(truth, drawn, windows=False)
+        found |= medians(self.judge.pictures(truth, drawn))
+        for name in ELSEWHERE:
+            del found[name]
+        return found
+
+    def seams(self, level: int, drawn: Sequence[Pixels]) -> Figures:
+        """Fréchet distance of squares shifted by half their side over that of aligned ones.
+
+        A window's side is two squares: half of the shifted ones along each axis lie over a border.
+        """
+        true, found = self.across(level), self._squares(drawn)
+        on, off = (frechet_distance(t, f) for t, f in zip(true, found, strict=True))
+        ratio = off / on if on > 0 else NAN
+        row = {"fd_aligned": on, "fd_shifted": off, "shifted_over_aligned": ratio}
+        counts = [len(aligned_and_shifted([rgb], SQUARE)[0]) for rgb in drawn]
+        groups = np.repeat([f.file for f in self.mosaic.fields], counts).tolist()
+        low = high = NAN
+        if len(set(groups)) >= LEAST_FILES and on > 0:
+            draws = [
+                around(value, Resampling(t, groups, self.judge.draws).distances(f))
+                for value, t, f in zip((on, off), true, found, strict=True)
+            ]
+            told = interval(ratio, draws[1] / draws[0])
+            low, high = told.low, told.high
+        row |= {"shifted_over_aligned_low": low, "shifted_over_aligned_high": high}
+        return row | self.borders(level, drawn)
+
+    def borders(self, level: int, drawn: Sequence[Pixels]) -> Figures:
+        """Mean step across window borders over that across windows' middle lines.
+
+        Codecs leave steps of their own between their blocks, and those seams no window has drawn.
+        Both kinds of lines lie between blocks of a scanner's JPEG, and at level 1 between those of
+        64 pixels of an anchor's AVIF at level 2; at level 0 borders alone do, and the enlarged
+        anchor's row tells what that makes.
+        """
+        names = [f.file for f in self.mosaic.fields]
+        sums = np.array([border_steps(rgb) for rgb in drawn])
+        of_true = np.array([border_steps(rgb) for rgb in self.level(level)])
+
+        def ratio(rows: NDArray[np.intp]) -> float:
+            return _ratio(sums[rows])
+
+        whole = np.arange(len(sums))
+        row = {"border_over_middle": ratio(whole), "border_over_middle_true": _ratio(of_true)}
+        found = Interval(ratio(whole), NAN, NAN)
+        if len(set(names)) >= LEAST_FILES:
+            draws = resample(ratio, names, count=self.judge.draws)
+            found = interval(ratio(whole), draws[np.isfinite(draws)])
+        return row | {
+            "border_over_middle_low": found.low, "border_over_middle_high": found.high
+        }  # fmt: skip
+
+    def told(self, drawn: Drawn, level_0: Sequence[Pixels]) -> Figures:
+        """How much of the embeddings is found again in decoded tiles."""
+        patches = np.concatenate([cut_patches(rgb, PATCH) for rgb in level_0])[self.mosaic.tissue]
+        again = self.judge.embed(patches)
+        stored, told = drawn.vectors, drawn.told_vectors
+        row = {
+            "cosine": float(cosines(stored, again).mean()),
+            "cosine_told": float(cosines(told, again).mean()) if told.any(1).all() else NAN,
+        }
+        return row | found_again(stored, again, files(self.mosaic))
+
+    def of_fields(self, level: int, drawn: Sequence[Pixels]) -> list[Figures]:
+        """Measures of each field alone, its own distance among them."""
+        truth = self.truth(level)
+        extractor = next(e for e in self.judge.extractors if e.name == JUDGE)
+        squares = judged_squares(tissue_patches(drawn, level, self.mosaic.tissue))
+        true, found = truth.features[JUDGE], extractor(squares)
+        rows = self.judge.pictures(truth, drawn)
+        counts = [len(cut_patches(rgb, PATCH >> level)) for rgb in drawn]
+        numbers = np.repeat(np.arange(len(counts)), counts)[self.mosaic.tissue].repeat(2)
+        for number, row in enumerate(rows):
+            own = numbers == number
+            row["own_distance"] = diagonal_distance(true[own], found[own])
+        return rows
+
+    def _squares(self, pictures: Sequence[Pixels]) -> tuple[Vectors, Vectors]:
+        extractor = next(e for e in self.judge.extractors if e.name == JUDGE)
+        on, off = (extractor(part) for part in aligned_and_shifted(pictures, SQUARE))
+        return on, off
+
+
+def border_steps(rgb: Pixels) -> tuple[float, int, float, int]:
+    """Sum and count of steps between neighbours across window borders, then across middle lines."""
+    found = [0.0, 0.0, 0.0, 0.0]
+    for axis in (0, 1):
+        steps = np.abs(np.diff(rgb.astype(np.int16), axis=axis)).mean((1 - axis, 2))
+        at = np.arange(1, len(steps) + 1)
+        for first, offset in ((0, 0), (2, SQUARE)):
+            chosen = steps[at % (2 * SQUARE) == offset]
+            found[first] += float(chosen.sum())
+            found[first + 1] += len(chosen)
+    return found[0], int(found[1]), found[2], int(found[3])
+
+
+def _ratio(sums: NDArray[np.floating]) -> float:
+    """Of the means over fields that have both; NaN where none has."""
+    border, borders, middle, middles = sums[sums[:, 1] > 0].sum(0)
+    return float(border / borders / (middle / middles)) if borders and middle else NAN
+
+
+def diagonal_distance(true: Vectors, drawn: Vectors) -> float:
+    """Squared Fréchet distance of normal laws without correlations, of features (n, d).
+
+    What a single field's few patches allow: with d features a whole covariance would need more.
+    """
+    shift = np.square(true.mean(0) - drawn.mean(0)).sum()
+    return float(shift + np.square(true.std(0) - drawn.std(0)).sum())
+
+
+def found_again(stored: Floats, again: NDArray[np.floating], owners: NDArray[np.str_]) -> Figures:
+    """Retrieval@1 among 100 tiles: of all files, and of files from one source.
+
+    A source is what names of files begin with, up to the first underscore; only those with 100
+    tiles count. NaN where there are fewer.
+    """
+    among_all = retrieval_at_1(stored, again, AMONG) if len(stored) >= AMONG else NAN
+    sources = np.array([name.partition("_")[0] for name in owners.tolist()])
+    large = [s for s in dict.fromkeys(sources.tolist()) if (sources == s).sum() >= AMONG]
+    within = [retrieval_at_1(stored[sources == s], again[sources == s], AMONG) for s in large] or [
+        NAN
+    ]
+    return {"retrieval_100": among_all, "retrieval_100_source": float(np.mean(within))}
+
+
+def grey_change(mosaic: Mosaic, one: Sequence[Pixels], other: Sequence[Pixels]) -> float:
+    """How many grey levels pixels differ: the mean over a tile, the median over tiles."""
+    tiles = [
+        np.concatenate([cut_patches(rgb, PATCH) for rgb in fields])[mosaic.tissue]
+        for fields in (one, other)
+    ]
+    a, b = (t.mean(-1, dtype=np.float32) for t in tiles)
+    return float(np.median(np.abs(a - b).mean((1, 2))))
