@@ -51,6 +51,10 @@ CONFIGS = Path(decoder.__file__).parent / "configs"
 Row = dict[str, str]
 
 
+def _values(patches: np.ndarray) -> np.ndarray:
+    return patches.reshape(len(patches), -1).astype(np.float64)
+
+
 @pytest.fixture(scope="module")
 def mosaic(drawn_slide: Path) -> Mosaic:
     """One field of four tiles."""
@@ -179,7 +183,7 @@ def test_seams_show_as_a_larger_distance_of_shifted_squares(rng: np.random.Gener
 
     true = [rng.integers(100, 120, (1024, 1024, 3), np.uint8) for _ in range(4)]
     fields = [Field(str(i), f"{i}.png", rgb) for i, rgb in enumerate(true)]
-    judge = Judge([Extractor(JUDGE, contrast)], lambda p: p.reshape(len(p), -1).astype(np.float64), draws=8)
+    judge = Judge([Extractor(JUDGE, contrast)], _values, draws=8)
     ground = Ground(Mosaic("four", np.empty((0, 0, 3), np.uint8), tuple(fields)), judge)
     steps = (np.arange(1024) // 256 % 2 * 40).astype(np.uint8)
     other = [rng.integers(98, 122, t.shape, np.uint8) for t in true]
@@ -312,7 +316,7 @@ def test_a_plan_holds_every_way_once() -> None:
 def test_rows_that_stand_are_not_made_again(
     mosaic: Mosaic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge = Judge([], lambda p: p.reshape(len(p), -1).astype(np.float64))
+    judge = Judge([], _values)
     ground = Ground(mosaic, judge)
     monkeypatch.setattr(decoder, "ground_of", lambda *_: ground)
     done: list[Variant] = []
