@@ -100,19 +100,20 @@ class Ground:
         64 pixels of an anchor's AVIF at level 2; at level 0 borders alone do, and the enlarged
         anchor's row tells what that makes.
         """
-        names = [f.file for f in self.mosaic.fields]
-        sums = np.array([border_steps(rgb) for rgb in drawn])
-        of_true = np.array([border_steps(rgb) for rgb in self.level(level)])
-
-        def ratio(rows: NDArray[np.intp]) -> float:
-            return _ratio(sums[rows])
-
-        whole = np.arange(len(sums))
-        row = {"border_over_middle": ratio(whole), "border_over_middle_true": _ratio(of_true)}
-        found = Interval(ratio(whole), NAN, NAN)
+        sums, of_true = (
+            np.array([border_steps(rgb) for rgb in pictures])
+            for pictures in (drawn, self.level(level))
+        )
+        whole = _ratio(sums)
+        row = {"border_over_middle": whole, "border_over_middle_true": _ratio(of_true)}
+        found = Interval(whole, NAN, NAN)
+        crossed = np.flatnonzero(sums[:, 1] > 0)
+        names = [self.mosaic.fields[i].file for i in crossed]
         if len(set(names)) >= LEAST_FILES:
-            draws = resample(ratio, names, count=self.judge.draws)
-            found = interval(ratio(whole), draws[np.isfinite(draws)])
+            draws = resample(
+                lambda rows: _ratio(sums[crossed[rows]]), names, count=self.judge.draws
+            )
+            found = interval(whole, draws)
         return row | {
             "border_over_middle_low": found.low, "border_over_middle_high": found.high
         }  # fmt: skip
