@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from wsicodec import api
 from wsicodec.bench.fields import Mosaic
-from wsicodec.bench.ours import Drawing, _stored, anchor_alone, reseeded
+from wsicodec.bench.ours import Drawing, anchor_alone, reseeded, stored
 from wsicodec.bench.output import Levels, Pixels
 from wsicodec.codec import draw as codec_draw
 from wsicodec.codec.state import ByteCache, TileBoard, state
@@ -110,7 +110,7 @@ def drawing(mosaic: Mosaic, variant: Variant, work: Path) -> Iterator[Drawn]:
     bundle = load_bundle(variant.bundle)
     folder = work / bundle.fingerprint[:12]
     folder.mkdir(exist_ok=True)
-    path, _ = _stored(mosaic, Drawing(variant.preset), bundle, folder)
+    path, _ = stored(mosaic, Drawing(variant.preset), bundle, folder)
     if variant.seed:
         path = reseeded(path, variant.seed, folder)
     backend = "auto"

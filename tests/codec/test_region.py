@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from wsicodec.codec.draw import Window
-from wsicodec.codec.plan import Tile, plan_region
+from wsicodec.codec.plan import Plan, Tile, plan_region
 from wsicodec.codec.record import ImageArray, SlideRecord
 from wsicodec.codec.region import Fetched, RegionJob
 from wsicodec.codec.region_device import Screen, run_kept
@@ -78,17 +78,35 @@ class Bench:
         draw: Callable[[list[Window]], list[Pixels]] | None = None,
         allow_generated: bool = True,
     ) -> Pixels:
-        def key(tile: Tile) -> tuple[object, ...]:
-            return tile
-
         plan = plan_region(self.record, level, region, self.board.cache.get, allow_generated)
         fetched = Fetched(embeddings={(0, 0): self.grid.astype(np.float32)})
         for k in self.record.pictures:
             fetched.pictures[k, 0, 0] = self.real
-        drawer = draw or self.draw
+        return self.job(plan, fetched, draw).run(level, region)
+
+    def job(
+        self,
+        plan: Plan,
+        fetched: Fetched,
+        draw: Callable[[list[Window]], list[Pixels]] | None = None,
+        screen: Screen | None = None,
+    ) -> RegionJob:
+        def key(tile: Tile) -> tuple[object, ...]:
+            return tile
+
         return RegionJob(
-            self.record, plan, fetched, WIDTH, 1.0, drawer, 1, self.workers, self.board, key
-        ).run(level, region)
+            self.record,
+            plan,
+            fetched,
+            WIDTH,
+            1.0,
+            draw or self.draw,
+            1,
+            self.workers,
+            self.board,
+            key,
+            screen=screen,
+        )
 
 
 def test_a_crop_is_part_of_a_larger_read() -> None:
@@ -184,19 +202,7 @@ def test_regions_of_interest_are_shown_as_they_were() -> None:
             pictures={(2, 0, 0): bench.real},
             roi=dict.fromkeys(plan.roi, roi),
         )
-        job = RegionJob(
-            bench.record,
-            plan,
-            fetched,
-            WIDTH,
-            1.0,
-            bench.draw,
-            1,
-            bench.workers,
-            bench.board,
-            lambda tile: tile,
-        )
-        return job.run(level, region)
+        return bench.job(plan, fetched).run(level, region)
 
     np.testing.assert_array_equal(read(0, kept), roi[kept.slices()])
     assert bench.windows[0] == 0
@@ -266,19 +272,7 @@ def test_only_what_a_device_did_not_draw_is_brought_there() -> None:
     for drawn in (2, 0):
         plan = plan_region(bench.record, 0, region, bench.board.cache.get)
         fetched = Fetched({(0, 0): bench.grid.astype(np.float32)}, {(2, 0, 0): bench.real})
-        job = RegionJob(
-            bench.record,
-            plan,
-            fetched,
-            WIDTH,
-            1.0,
-            bench.draw,
-            1,
-            bench.workers,
-            bench.board,
-            lambda tile: tile,
-            screen=screen,
-        )
+        job = bench.job(plan, fetched, screen=screen)
         before = bench.windows[0]
         np.testing.assert_array_equal(run_kept(job, 0, region), wanted)
         assert bench.windows[0] - before == drawn, "what stayed on the device is drawn once"

@@ -53,7 +53,7 @@ class Drawing:
 
 def draw(mosaic: Mosaic, drawing: Drawing, bundle: Bundle, work: Path) -> Output:
     """The fields out of a store of the whole mosaic; every byte of it counts."""
-    path, seconds = _stored(mosaic, drawing, bundle, work)
+    path, seconds = stored(mosaic, drawing, bundle, work)
     size = bytes_on_disk(path)
     if drawing.seed:
         path = reseeded(path, drawing.seed, work)
@@ -71,7 +71,7 @@ def anchor_alone(mosaic: Mosaic, preset: str, bundle: Bundle, work: Path) -> Out
     plan = bundle.anchor(preset)
     if plan is None:
         raise ConfigError(f"expected a preset with an anchor, got {preset!r}")
-    path, _ = _stored(mosaic, Drawing(preset), bundle, work)
+    path, _ = stored(mosaic, Drawing(preset), bundle, work)
     group: Any = api.open(path)
     coarse = plan.level
     return Output(
@@ -93,7 +93,7 @@ def _enlarged(mosaic: Mosaic, anchor: Any, coarse: int) -> Levels:
     return read
 
 
-def _stored(mosaic: Mosaic, drawing: Drawing, bundle: Bundle, work: Path) -> tuple[Path, float]:
+def stored(mosaic: Mosaic, drawing: Drawing, bundle: Bundle, work: Path) -> tuple[Path, float]:
     """The store of a preset and quantiser, made once for all steps and seeds, and its seconds."""
     name = f"{drawing.preset} x{drawing.quantizer:g}"
     path, note = work / f"{name}.zarr", work / f"{name}.json"

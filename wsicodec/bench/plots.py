@@ -42,12 +42,7 @@ def plot(rows: Sequence[Row], judge: str, stem: Path) -> list[Path]:
         _panel(axis, points(rows, judge, level), judge)
         axis.set_title(f"level {level} ({20 / 2**level:g}x)")
     axes[0][-1].legend(fontsize=8)
-    figure.tight_layout()
-    made = [stem.with_name(f"{stem.name}_{judge}{suffix}") for suffix in (".png", ".svg")]
-    for path in made:
-        figure.savefig(path, dpi=130)
-    plt.close(figure)
-    return made
+    return _saved(figure, stem.with_name(f"{stem.name}_{judge}"), dpi=130)
 
 
 def plot_others(rows: Sequence[Row], judge: str, stem: Path) -> list[Path]:
@@ -78,10 +73,17 @@ def plot_others(rows: Sequence[Row], judge: str, stem: Path) -> list[Path]:
         axis.grid(visible=True, which="both", alpha=0.2)
     axes.flat[0].legend(fontsize=7)
     figure.supxlabel("bits per level-0 pixel of tissue, all bytes; level 0", fontsize=10)
+    return _saved(figure, stem.with_name(f"{stem.name}_{judge}_others"), dpi=110)
+
+
+def _saved(figure: Any, stem: Path, dpi: int) -> list[Path]:
+    """A figure as `<stem>.png` and `<stem>.svg`, and closed."""
+    from matplotlib import pyplot as plt
+
     figure.tight_layout()
-    made = [stem.with_name(f"{stem.name}_{judge}_others{suffix}") for suffix in (".png", ".svg")]
+    made = [stem.with_name(stem.name + suffix) for suffix in (".png", ".svg")]
     for path in made:
-        figure.savefig(path, dpi=110)
+        figure.savefig(path, dpi=dpi)
     plt.close(figure)
     return made
 

@@ -23,6 +23,37 @@ class EncodeReport:
     patches: int  # embedded
     seconds: float
 
+    @classmethod
+    def of(
+        cls,
+        path: str,
+        size: int,
+        shape: tuple[int, int],
+        classes: NDArray[np.uint8],
+        *,
+        fraction: float,
+        patches: int,
+        seconds: float,
+    ) -> "EncodeReport":
+        """The report of a store of `size` bytes.
+
+        shape: height and width of level 0 in pixels.
+        classes: the `tissue` array (gy, gx).
+        fraction: of the slide's pixels that the tissue mask holds.
+        """
+        pixels, on_tissue = shape[0] * shape[1], tissue_pixels(classes, shape)
+        return cls(
+            path=path,
+            bytes=size,
+            slide_pixels=pixels,
+            tissue_pixels=on_tissue,
+            bpp_slide=bits_per_pixel(size, pixels),
+            bpp_tissue=bits_per_pixel(size, on_tissue) if on_tissue else None,
+            fraction_tissue=fraction,
+            patches=patches,
+            seconds=seconds,
+        )
+
 
 def tissue_pixels(classes: NDArray[np.uint8], shape: tuple[int, int]) -> int:
     """Pixels of level 0 in patches that are not blank.

@@ -38,7 +38,7 @@ from wsicodec.store.metadata import (
 )
 from wsicodec.store.plan import Picture
 from wsicodec.store.publish import Destination, Target, check_destination
-from wsicodec.store.report import EncodeReport, bits_per_pixel, tissue_pixels
+from wsicodec.store.report import EncodeReport
 
 __all__ = ["Novelty", "check_destination", "describe_novelty", "write_synthetic"]
 
@@ -208,17 +208,12 @@ def _flagged(document: bytes) -> bytes:
 def _report(
     novelty: Novelty, classes: NDArray[np.uint8], path: str, size: int, seconds: float
 ) -> EncodeReport:
-    pixels = novelty.shape[0] * novelty.shape[1]
-    on_tissue = tissue_pixels(classes, novelty.shape)
-    patches = int(novelty.tissue.sum())
-    return EncodeReport(
-        path=path,
-        bytes=size,
-        slide_pixels=pixels,
-        tissue_pixels=on_tissue,
-        bpp_slide=bits_per_pixel(size, pixels),
-        bpp_tissue=bits_per_pixel(size, on_tissue) if on_tissue else None,
-        fraction_tissue=float(novelty.tissue.mean()),
-        patches=patches,
+    return EncodeReport.of(
+        path,
+        size,
+        novelty.shape,
+        classes,
+        fraction=float(novelty.tissue.mean()),
+        patches=int(novelty.tissue.sum()),
         seconds=seconds,
     )

@@ -14,7 +14,7 @@ from wsicodec.store.features import read_features
 from wsicodec.store.finish import finish_store
 from wsicodec.store.job import Job
 from wsicodec.store.publish import Destination, Target, check_destination
-from wsicodec.store.report import EncodeReport, bits_per_pixel, tissue_pixels
+from wsicodec.store.report import EncodeReport
 from wsicodec.store.run import Progress, run_blocks
 from wsicodec.store.work import Work, identity, plan_work
 
@@ -74,16 +74,12 @@ def encode_slide(  # noqa: PLR0913, all but four by keyword
 
 
 def _report(work: Work, path: str, size: int, seconds: float) -> EncodeReport:
-    pixels = work.slide.shape[0] * work.slide.shape[1]
-    on_tissue = tissue_pixels(work.classes, work.slide.shape)
-    return EncodeReport(
-        path=path,
-        bytes=size,
-        slide_pixels=pixels,
-        tissue_pixels=on_tissue,
-        bpp_slide=bits_per_pixel(size, pixels),
-        bpp_tissue=bits_per_pixel(size, on_tissue) if on_tissue else None,
-        fraction_tissue=work.tissue.fraction,
+    return EncodeReport.of(
+        path,
+        size,
+        work.slide.shape,
+        work.classes,
+        fraction=work.tissue.fraction,
         patches=int(work.embedded.sum()),
         seconds=seconds,
     )

@@ -19,6 +19,7 @@ from wsicodec.errors import ConfigError
 from wsicodec.geometry import LEVELS, NATIVE_MPP, Region, reduction_for
 from wsicodec.resample import box_reduce
 from wsicodec.train.index import Entry, read_index
+from wsicodec.train.keeping import made_whole
 from wsicodec.train.slides import StreamedSlide, stream_slides
 
 Pixels = NDArray[np.uint8]
@@ -142,20 +143,13 @@ def _build(path: Path, folder: Path, reduction: int) -> None:
     level = _decode(path)
     while reduction > 1:
         level, reduction = box_reduce(level, 2), reduction // 2
-    temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True, exist_ok=True)
-    np.save(temporary / "tissue.npy", tissue_map(level))
-    for k in range(LEVELS):
-        np.save(temporary / f"{k}.npy", level)
-        if min(level.shape[:2]) < 64:
-            break
-        level = box_reduce(level, 2)
-    try:
-        temporary.rename(folder)
-    except OSError:  # another process was faster
-        for leftover in temporary.iterdir():
-            leftover.unlink()
-        temporary.rmdir()
+    with made_whole(folder) as made:
+        np.save(made / "tissue.npy", tissue_map(level))
+        for k in range(LEVELS):
+            np.save(made / f"{k}.npy", level)
+            if min(level.shape[:2]) < 64:
+                break
+            level = box_reduce(level, 2)
 
 
 def load_pictures(config: DataConfig) -> list[Picture]:

@@ -6,7 +6,6 @@ beside a map of its tissue. However many slides there are, few are open at a tim
 """
 
 import json
-import os
 import warnings
 import weakref
 from collections import OrderedDict
@@ -24,6 +23,7 @@ from wsicodec.geometry import LEVELS, Region, level_shape, magnification_index
 from wsicodec.resample import box_reduce
 from wsicodec.train.augment import StainBend
 from wsicodec.train.index import Entry
+from wsicodec.train.keeping import made_whole
 
 if TYPE_CHECKING:  # a lent card has no slides, and no library that reads them
     from wsicodec.slide import Slide
@@ -166,24 +166,18 @@ def _keep(slide: "Slide", folder: Path) -> None:
     """Write coarse levels, tissue and facts of a slide, whole or not at all."""
     from wsicodec.slide import find_tissue
 
-    temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True, exist_ok=True)
     mask = find_tissue(slide).mask
     step = max(slide.shape) / max(mask.shape)  # pixels of level 0 per pixel of the mask
     factor = max(1, round(TISSUE_UM / (step * slide.mpp)))
-    np.save(temporary / "tissue.npy", box_reduce(np.uint8(255) * mask[..., None], factor)[..., 0])
+    tissue = box_reduce(np.uint8(255) * mask[..., None], factor)[..., 0]
     rgb = coarse_level(slide, COARSE)
-    for level in range(COARSE, LEVELS + 1):  # one more: the parent of the coarsest
-        np.save(temporary / f"level_{level}.npy", rgb)
-        rgb = box_reduce(rgb, 2)
     facts: dict[str, Any] = {"shape": slide.shape, "mpp": slide.mpp, "cell": factor * step}
-    (temporary / "slide.json").write_text(json.dumps(facts), "utf-8")
-    try:
-        temporary.rename(folder)
-    except OSError:  # another process was faster
-        for leftover in temporary.iterdir():
-            leftover.unlink()
-        temporary.rmdir()
+    with made_whole(folder) as made:
+        np.save(made / "tissue.npy", tissue)
+        for level in range(COARSE, LEVELS + 1):  # one more: the parent of the coarsest
+            np.save(made / f"level_{level}.npy", rgb)
+            rgb = box_reduce(rgb, 2)
+        (made / "slide.json").write_text(json.dumps(facts), "utf-8")
 
 
 def coarse_level(slide: "Slide", level: int) -> Pixels:
