@@ -49,7 +49,7 @@ from wsicodec.metrics.distances import frechet_distance
 from wsicodec.metrics.features import Extractor, held_out
 from wsicodec.models.zoomldm import ZoomLDM
 from wsicodec.synthesis.conditions import COVERED, conditions
-from wsicodec.train.bundle import load_tables, load_zoomldm
+from wsicodec.train.bundle import PLACES, load_tables, load_zoomldm
 from wsicodec.train.config import load_config, to_record
 from wsicodec.train.data import DataConfig, Window, generator
 from wsicodec.train.edm_export import runnable
@@ -63,7 +63,6 @@ ALL = "all magnifications"
 ONE = "one magnification"
 FEWEST = 4  # pictures that a distance is taken of
 TRIES = 40  # windows looked at for each that is wanted
-PLACES = {"folder", "root", "cache", "autoencoder", "tables", "edm", "start"}  # not told in rows
 Vectors = NDArray[np.float64]
 
 
@@ -275,7 +274,7 @@ def generated(comparison: Comparison, mag: int) -> NDArray[np.float32]:
     return conditions(network, tables, scale, mag, cells, comparison.pictures, comparison.seed)[0]
 
 
-def configuration(comparison: Comparison) -> str:
+def configuration(comparison: Any) -> str:
     """Eight hex digits of all that rows follow from, but for the places of files.
 
     Of what differs from a default alone, so that a new setting leaves older rows their name.
@@ -284,11 +283,15 @@ def configuration(comparison: Comparison) -> str:
     def kept(record: Any, default: Any) -> Any:
         if not isinstance(record, dict):
             return record
-        named = {k: (v, default.get(k)) for k, v in record.items() if k not in PLACES}
+        named = {
+            k: (v, default.get(k))
+            for k, v in record.items()
+            if not (k in PLACES and isinstance(v, str))
+        }
         told = {k: kept(v, d) for k, (v, d) in named.items() if v != d}
         return {k: v for k, v in told.items() if v != {}}
 
-    told = kept(to_record(comparison), to_record(Comparison()))
+    told = kept(to_record(comparison), to_record(type(comparison)()))
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
     return f"configuration {digest[:8]}"
 

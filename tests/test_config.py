@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,6 +24,12 @@ def test_what_a_store_says_survives_json() -> None:
     assert StoreInfo.from_json(json.loads(json.dumps(INFO.to_json()))) == INFO
 
 
+def test_only_what_is_sketched_says_so() -> None:
+    sketched = replace(INFO, measured={}, sketch={5: "ab"})
+    assert StoreInfo.from_json(json.loads(json.dumps(sketched.to_json()))) == sketched
+    assert "sketch" not in INFO.to_json(), "earlier versions refuse keys that they do not know"
+
+
 def test_it_says_that_pixels_are_synthesised() -> None:
     assert "not for diagnosis" in INFO.to_json()["notice"]
 
@@ -33,9 +40,10 @@ def test_it_says_that_pixels_are_synthesised() -> None:
         ({"format": 2}, "later one"),
         ({"colour": 1}, "unknown keys"),
         ({"measured": [1]}, "malformed"),
+        ({"sketch": ["5"]}, "malformed"),
         ({"shape": None}, "malformed"),
     ],
-    ids=["later format", "unknown key", "bad measured", "no shape"],
+    ids=["later format", "unknown key", "bad measured", "bad sketch", "no shape"],
 )
 def test_what_is_wrong_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(StoreError, match=message):

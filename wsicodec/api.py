@@ -36,7 +36,9 @@ def encode(  # noqa: PLR0913, all but two by keyword
     Args:
         src: a slide file, a flat image, an (h, w, 3) uint8 array, or a reader.
         dst: a directory, a name ending in .zip, a URL that fsspec knows, or a zarr store.
-        preset: "semantic", "standard", "detail" or "measured"; see `wsicodec.presets`.
+        preset: "semantic", "standard", "detail" or "measured"; see `wsicodec.presets`. Of
+            "semantic", all levels are generated: the coarse ones a sketch of the embeddings, the
+            finer ones drawn from it.
         roi: regions kept as they are, each (y0, x0, y1, x1) in level-0 pixels.
         mpp: micrometres per pixel of the source's finest level; overrides the file's own.
         bundle: name or folder of the model bundle; None is the embedded default.

@@ -31,6 +31,7 @@ class StoreInfo:
     mpp_source: str  # where the mpp was found: a property's name, or "caller"
     preset: str  # name of the preset that wrote it
     measured: dict[int, str]  # level -> path of the array that holds its real pixels
+    sketch: dict[int, str] = field(default_factory=dict)  # level -> digest of what computes it
     roi: tuple[tuple[int, int, int, int], ...] = ()  # y0, x0, y1, x1 kept measured in roi/
     background: tuple[int, int, int] = (255, 255, 255)  # RGB of glass
     steps: int = 4  # denoising steps that a reader takes unless told otherwise
@@ -56,6 +57,9 @@ class StoreInfo:
         record["measured"] = {str(level): path for level, path in self.measured.items()}
         record["shape"], record["background"] = list(self.shape), list(self.background)
         record["roi"] = [list(r) for r in self.roi]
+        record["sketch"] = {str(level): digest for level, digest in self.sketch.items()}
+        if not self.sketch:
+            del record["sketch"]  # earlier versions read what has none, and refuse what has one
         return record
 
     @classmethod
@@ -79,6 +83,7 @@ class StoreInfo:
             values = {k: v for k, v in record.items() if k in names}
             values["shape"] = tuple(int(n) for n in record["shape"])
             values["measured"] = {int(k): str(v) for k, v in record["measured"].items()}
+            values["sketch"] = {int(k): str(v) for k, v in record.get("sketch", {}).items()}
             values["roi"] = tuple(tuple(int(n) for n in r) for r in record.get("roi", ()))
             values["background"] = tuple(int(n) for n in record.get("background", (255,) * 3))
             info = cls(**values)

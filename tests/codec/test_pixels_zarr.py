@@ -252,11 +252,40 @@ def test_steps_are_the_readers_choice(standard_store: Path) -> None:
     assert (a[BOX] != b[BOX]).any()
 
 
-def test_a_slide_without_a_picture_is_drawn_from_noise(semantic_store: Path) -> None:
+def test_a_slide_without_a_picture_is_drawn_from_its_sketch(
+    semantic_store: Path, drawn_slide: Path
+) -> None:
+    from wsicodec.geometry import Region
+    from wsicodec.resample import box_reduce
+    from wsicodec.slide import open_slide
+
+    with open_slide(drawn_slide) as slide:
+        real = slide.read(Region(0, 0, 1024, 1536))
     group = zarr.open_group(semantic_store, mode="r")
-    for level in range(8):
+    told: Any = group.attrs["wsicodec"]
+    before = dict(state.state().drawn)
+    for level in (7, 6, 5):
         shown: Any = group[str(level)]
         assert shown[...].std() > 2
+        absorbed, wanted = (
+            np.array(told["background"]) - x.mean((0, 1))
+            for x in (shown[...], box_reduce(real, 1 << level))
+        )
+        # Glass would absorb nothing; this drawn tissue is paler than what the sketch was fitted to.
+        assert (wanted / 2 < absorbed).all()
+        assert (absorbed < wanted * 3).all()
+    assert state.state().drawn == before, "no network draws it"
+    for level in range(5):
+        finer: Any = group[str(level)]
+        assert np.abs(finer[...].mean((0, 1)) - shown[...].mean((0, 1))).max() < 10
+    assert {k for k, n in state.state().drawn.items() if n > before.get(k, 0)} <= set(range(5))
+
+
+def test_a_sketch_can_be_refused(semantic_store: Path) -> None:
+    careful: Any = wsicodec.open(semantic_store, allow_generated=False)
+    for level in range(8):
+        with pytest.raises(GeneratedPixelsError, match="allow_generated"):
+            careful[str(level)][...]
 
 
 def test_a_region_that_was_kept_is_shown_as_it_was(semantic_store: Path, drawn_slide: Path) -> None:

@@ -102,6 +102,39 @@ def test_a_sketch_is_linear_in_a_cell_and_its_neighbours(
     assert np.abs(np.diff(smooth.astype(int), axis=1)).max() < 0.5 * (243 - 50)
 
 
+def test_known_glass_takes_the_place_of_what_would_be_guessed(
+    rng: np.random.Generator,
+) -> None:
+    weights = random_weights(rng)
+    weights["sketch"][-1] = 20
+    network = EdmNetwork(CONFIG, weights)
+    channels = np.zeros((5, 9, CONFIG.channels), np.float32)
+    channels[..., 0] = np.where(np.arange(9) < 4, 1, -1)
+    side = network.sketch_side
+    grain = np.zeros((5 * side, 9 * side), np.float32)
+    guessed, known = network.sketch(channels, grain), network.sketch(channels, grain, (99, 9, 7))
+    tissue = np.minimum(guessed[:, : 3 * side], (99, 9, 7))
+    np.testing.assert_array_equal(known[:, : 3 * side], tissue, "nothing is brighter than glass")
+    assert (known[:, 6 * side :] == (99, 9, 7)).all()
+    assert (guessed[:, 6 * side :] == 243).all()
+    # Half a patch further in, the cubic has let go of all but 7 % of what lies beside it.
+    assert np.abs(known[:, 4 * side + 4 : 5 * side].astype(int) - (99, 9, 7)).max() < 10
+    assert (guessed[:, 4 * side + 2] < 100).all()
+
+
+def test_the_digest_of_a_sketch_covers_what_it_is_computed_with(
+    rng: np.random.Generator,
+) -> None:
+    weights = random_weights(rng)
+    digest = EdmNetwork(CONFIG, weights).sketch_digest
+    for name in ("mean", "deviation", "sketch", "grain", "stain"):
+        other = weights | {name: weights[name] + 1}
+        assert EdmNetwork(CONFIG, other).sketch_digest != digest
+    retrained = weights | {"last": weights["last"] + 1}
+    assert EdmNetwork(CONFIG, retrained).sketch_digest == digest
+    assert EdmNetwork(CONFIG, weights).sketch_level == 5
+
+
 def test_grain_has_the_amplitude_and_the_colour_that_it_is_given(rng: np.random.Generator) -> None:
     weights = {k: np.zeros(s, np.float32) for k, s in shapes(CONFIG).items()}
     weights["sketch"][-1] = 128
@@ -162,7 +195,9 @@ def test_tensors_of_other_sizes_are_refused(tmp_path: Path, rng: np.random.Gener
         load_edm(make_bundle(tmp_path / "b", weights))
 
 
-@pytest.mark.parametrize("change", [{"width": 12}, {"window": 6}, {"depth": 0}, {"sketch": 0}])
+@pytest.mark.parametrize(
+    "change", [{"width": 12}, {"window": 6}, {"depth": 0}, {"sketch": 0}, {"sketch": 3}]
+)
 def test_impossible_sizes_are_refused(change: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match="multiple of four times the heads"):
         EdmConfig.from_json({**CONFIG.to_json(), **change})

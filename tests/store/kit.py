@@ -18,7 +18,10 @@ from wsicodec.codec.embed_zarr import Embed
 from wsicodec.codec.image_zarr import Image
 from wsicodec.codec.pixels_zarr import Pixels
 from wsicodec.coding.fit import fit_tables
+from wsicodec.coding.quantizer import EmbeddingTables
 from wsicodec.models.bundle import SEARCH_VARIABLE, Bundle, load_bundle
+from wsicodec.models.edm import PART
+from wsicodec.models.edm_config import EdmConfig, shapes
 
 WIDTH = 12  # values per embedding
 CHANNELS = 4  # of the latent
@@ -48,6 +51,31 @@ def make_bundle(folder: Path) -> Bundle:
     (folder / "bundle.json").write_text(json.dumps(config))
     os.environ[SEARCH_VARIABLE] = str(folder.parent)
     return load_bundle(folder)
+
+
+def with_edm(bundle: Bundle, folder: Path, name: str = "fake") -> Path:
+    """The bundle with a model of a few weights that draws tissue at random."""
+    tables = EmbeddingTables.from_tensors(bundle.tensors("codec.safetensors"))
+    config = EdmConfig(
+        components=tables.components,
+        width=8,
+        depth=1,
+        heads=1,
+        mlp_ratio=1,
+        octaves=2,
+        window=8,
+    )
+    weights = {k: np.zeros(s, np.float32) for k, s in shapes(config).items()}
+    weights["deviation"] += 2
+    weights["sketch"][-1] = 200  # an even colour
+    part = save(weights)
+    folder.mkdir()
+    (folder / "codec.safetensors").write_bytes(bundle.read("codec.safetensors"))
+    (folder / PART).write_bytes(part)
+    files = {**bundle.config["files"], PART: hashlib.sha256(part).hexdigest()}
+    settings = {**bundle.config, "name": name, "edm": config.to_json(), "files": files}
+    (folder / "bundle.json").write_text(json.dumps(settings))
+    return folder
 
 
 def embed(patches: NDArray[np.uint8]) -> NDArray[np.float32]:

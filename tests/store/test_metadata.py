@@ -69,13 +69,14 @@ def test_zarr_lists_every_array(store: Path) -> None:
 
 
 def test_the_digest_tells_apart_whatever_pixels_are_made_from() -> None:
-    one = slide_digest((5, 6), "f", {"anchor/c/0/0/0": (3, "aa")})
+    one = slide_digest((5, 6), "f", {"anchor/c/0/0/0": (3, "aa")}, {})
     assert len(one) == 32
     others = {
-        slide_digest((6, 5), "f", {"anchor/c/0/0/0": (3, "aa")}),
-        slide_digest((5, 6), "g", {"anchor/c/0/0/0": (3, "aa")}),
-        slide_digest((5, 6), "f", {"anchor/c/0/0/0": (3, "ab")}),
-        slide_digest((5, 6), "f", {"anchor/c/0/1/0": (3, "aa")}),
-        slide_digest((5, 6), "f", {}),
+        slide_digest((6, 5), "f", {"anchor/c/0/0/0": (3, "aa")}, {}),
+        slide_digest((5, 6), "g", {"anchor/c/0/0/0": (3, "aa")}, {}),
+        slide_digest((5, 6), "f", {"anchor/c/0/0/0": (3, "ab")}, {}),
+        slide_digest((5, 6), "f", {"anchor/c/0/1/0": (3, "aa")}, {}),
+        slide_digest((5, 6), "f", {}, {}),
+        slide_digest((5, 6), "f", {"anchor/c/0/0/0": (3, "aa")}, {5: "bb"}),
     }
-    assert len(others | {one}) == 6
+    assert len(others | {one}) == 7

@@ -10,7 +10,7 @@ from wsicodec.slide import open_slide
 from wsicodec.store.quality import settle_quality
 
 PLAN = AnchorPlan(2, "avif", 18, 0.02)
-ALL = np.ones((8, 8), bool)
+ALL = np.ones((8, 8))
 
 
 def _tissue(blotch: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -20,9 +20,9 @@ def _tissue(blotch: int, seed: int = 0) -> NDArray[np.uint8]:
     return small.repeat(blotch, 0).repeat(blotch, 1)
 
 
-def _settled(rgb: NDArray[np.uint8], plan: AnchorPlan, tissue: NDArray[np.bool_] = ALL) -> int:
+def _settled(rgb: NDArray[np.uint8], plan: AnchorPlan, share: NDArray[np.float64] = ALL) -> int:
     with open_slide(rgb, mpp=0.5) as slide:
-        return settle_quality(slide, tissue, plan)
+        return settle_quality(slide, share, plan)
 
 
 def test_smooth_tissue_is_coded_better_than_busy_tissue() -> None:
@@ -45,8 +45,18 @@ def test_without_a_rate_or_tissue_the_plan_stands() -> None:
 def test_only_tissue_counts() -> None:
     rgb = np.full((2048, 2048, 3), 244, np.uint8)
     rgb[:1024] = _tissue(16)[:1024]
-    half = np.arange(8)[:, None].repeat(8, 1) < 4
+    half = (np.arange(8)[:, None].repeat(8, 1) < 4).astype(float)
     assert _settled(rgb, PLAN, half) == pytest.approx(_settled(_tissue(16), PLAN), abs=2)
+
+
+def test_glass_beside_tissue_does_not_make_it_cheaper() -> None:
+    rgb = np.full((2048, 2048, 3), 244, np.uint8)
+    rgb[:1024] = _tissue(16)[:1024]
+    fringed = np.where(np.arange(8)[:, None].repeat(8, 1) < 4, 0.9, 0.1)
+    only = np.where(fringed > 0.5, fringed, 0)
+    assert _settled(rgb, PLAN, fringed) == _settled(rgb, PLAN, only)
+    fringe_alone = np.where(fringed > 0.5, 0, fringed)
+    assert _settled(rgb, PLAN, fringe_alone) == QUALITIES[1], "glass, which costs nothing"
 
 
 def test_the_best_quality_that_fits_is_found() -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from safetensors.numpy import save
 
 import wsicodec
 from tests.store import kit
@@ -22,8 +21,6 @@ from wsicodec.errors import (
     StoreExistsError,
 )
 from wsicodec.models.bundle import Bundle, find_bundle, load_bundle
-from wsicodec.models.edm import PART
-from wsicodec.models.edm_config import EdmConfig, shapes
 from wsicodec.store.synthetic import Novelty, write_synthetic
 
 SHAPE = (1200, 9000)  # pixels; two chunks of embeddings
@@ -153,39 +150,15 @@ def test_a_grid_of_another_size_is_refused(fake_bundle: Bundle, tmp_path: Path) 
         write_synthetic(wrong, tmp_path / "n.zarr", fake_bundle)
 
 
-def with_edm(bundle: Bundle, folder: Path) -> Path:
-    """The bundle with a model of a few weights that draws tissue at random."""
-    config = EdmConfig(
-        components=tables(bundle).components,
-        width=8,
-        depth=1,
-        heads=1,
-        mlp_ratio=1,
-        octaves=2,
-        window=8,
-    )
-    weights = {k: np.zeros(s, np.float32) for k, s in shapes(config).items()}
-    weights["deviation"] += 2
-    weights["sketch"][-1] = 200  # an even colour
-    part = save(weights)
-    folder.mkdir()
-    (folder / "codec.safetensors").write_bytes(bundle.read("codec.safetensors"))
-    (folder / PART).write_bytes(part)
-    files = {**bundle.config["files"], PART: hashlib.sha256(part).hexdigest()}
-    settings = {**bundle.config, "edm": config.to_json(), "files": files}
-    (folder / "bundle.json").write_text(json.dumps(settings))
-    return folder
-
-
 def test_the_model_does_not_change_what_a_bundle_is(fake_bundle: Bundle, tmp_path: Path) -> None:
-    bundle = load_bundle(with_edm(fake_bundle, tmp_path / "b"))
+    bundle = load_bundle(kit.with_edm(fake_bundle, tmp_path / "b"))
     assert bundle.fingerprint == fake_bundle.fingerprint
     assert "edm" in bundle.config
     assert "edm" not in find_bundle(fake_bundle.fingerprint).config
 
 
 def test_a_slide_is_sampled_from_a_seed(fake_bundle: Bundle, tmp_path: Path) -> None:
-    bundle = with_edm(fake_bundle, tmp_path / "b")
+    bundle = kit.with_edm(fake_bundle, tmp_path / "b")
     calls: list[tuple[int, int, str]] = []
     options: dict[str, Any] = {"size": (2000, 1500), "bundle": bundle}
     report = wsicodec.sample(

@@ -18,6 +18,7 @@ from wsicodec.codec.plan import Plan, Tile
 from wsicodec.codec.record import SlideRecord
 from wsicodec.codec.region import Fetched, RegionJob
 from wsicodec.codec.region_device import Screen
+from wsicodec.codec.sketch import Sketcher, load_sketcher
 from wsicodec.codec.state import State, state
 from wsicodec.config import DrawOptions
 from wsicodec.models.bundle import PUBLISHED_FAMILIES, Bundle, find_bundle
@@ -61,18 +62,28 @@ def compute(record: SlideRecord, plan: Plan, fetched: Fetched, options: DrawOpti
         tile_key(record, options),
         view_of(bundle),
         means.screen if means else None,
+        _sketcher(here, bundle, record, plan),
     )
 
 
 def _means(
     here: State, bundle: Bundle, record: SlideRecord, plan: Plan, options: DrawOptions
 ) -> Means | None:
-    """How the plan's tiles are drawn; None if none of them is generated."""
-    if not any(record.is_generated(*tile) for tiles in plan.missing.values() for tile in tiles):
+    """How the plan's tiles are drawn; None if networks draw none of them."""
+    drawn = (tiles for level, tiles in plan.missing.items() if not record.is_sketched(level))
+    if not any(record.is_generated(*tile) for tiles in drawn for tile in tiles):
         return None
     steps = options.steps or record.info.steps
     chosen = _published if bundle.family in PUBLISHED_FAMILIES else _own
     return chosen(here, bundle, record.info.slide, steps, options.backend)
+
+
+def _sketcher(here: State, bundle: Bundle, record: SlideRecord, plan: Plan) -> Sketcher | None:
+    """What computes the plan's sketched tiles; None if there are none."""
+    if not any(record.is_sketched(level) for level in plan.missing):
+        return None
+    wanted = record.info.sketch
+    return _kept(here, tuple(wanted.items()), lambda: load_sketcher(bundle, wanted))
 
 
 def view_of(bundle: Bundle) -> View:

@@ -14,6 +14,7 @@ from wsicodec.geometry import LEVELS, PATCH, Region
 
 Tile = tuple[int, int, int]  # level, row, column
 Pixels = NDArray[np.uint8]
+MARGIN = 4  # patches; no pixel of a sketch sees further: three of its colours, and a neighbour
 
 
 @dataclass(slots=True)
@@ -99,17 +100,26 @@ def _plan_tiles(
         level, ty, tx = tile
         window = tile_window(ty, tx, halo)
         plan.missing.setdefault(level, []).append(tile)
-        parents.append(parent_region(window))
-        if record.is_generated(*tile):
-            plan.embeddings |= _embedding_chunks(record, window, level)
+        if record.is_sketched(level):
+            plan.embeddings |= _embedding_chunks(record, sketch_cells(tile))
+        else:
+            parents.append(parent_region(window))
+            if record.is_generated(*tile):
+                plan.embeddings |= _embedding_chunks(record, embedding_region(window, level))
         for part in roi_parts(record, tile):
             if record.roi is not None:
                 plan.roi |= record.roi.chunks(part)
     return parents
 
 
-def _embedding_chunks(record: SlideRecord, window: Region, level: int) -> set[tuple[int, int]]:
-    cells = embedding_region(window, level).clip(record.tissue.shape[:2])
+def sketch_cells(tile: Tile) -> Region:
+    """The grid cells that a sketched tile is computed from; may stick out of the grid."""
+    level, ty, tx = tile
+    return Region(ty, tx, ty + 1, tx + 1).scale_up(1 << level).grow(MARGIN)
+
+
+def _embedding_chunks(record: SlideRecord, cells: Region) -> set[tuple[int, int]]:
+    cells = cells.clip(record.tissue.shape[:2])
     (gy, gx) = record.embedding_chunk
     rows = range(cells.y0 // gy, -(-cells.y1 // gy))
     columns = range(cells.x0 // gx, -(-cells.x1 // gx))

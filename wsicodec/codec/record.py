@@ -1,4 +1,4 @@
-"""What a reader knows of a slide before it draws: its attributes, tissue grid and real pictures."""
+"""What a reader knows of a slide before it draws: attributes, tissue grid and stored pictures."""
 
 from dataclasses import dataclass
 
@@ -52,8 +52,12 @@ class SlideRecord:
         levels = [k for k in self.pictures if k <= level]
         return (max(levels), self.pictures[max(levels)]) if levels else None
 
+    def is_sketched(self, level: int) -> bool:
+        """Whether a level is computed from the embeddings, without networks and a level above."""
+        return any(k <= level for k in self.info.sketch)
+
     def is_generated(self, level: int, ty: int, tx: int) -> bool:
-        """Whether a network has to draw some of the tile."""
+        """Whether some of the tile was not measured, and is tissue."""
         side = 1 << level
         cells = self.tissue[ty * side : (ty + 1) * side, tx * side : (tx + 1) * side]
         return bool((cells == GENERATED).any())

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from wsicodec.codec.draw import OWN_VIEW, Draw, Pixels, View, Window, blank_tile
 from wsicodec.codec.plan import Plan, Tile, parent_region, roi_parts
 from wsicodec.codec.record import ImageArray, SlideRecord
+from wsicodec.codec.sketch import Sketcher
 from wsicodec.codec.state import TileBoard
 from wsicodec.diffusion.windows import embedding_region, tile_window
 from wsicodec.geometry import LEVELS, PATCH, Region, magnification_index
@@ -45,6 +46,7 @@ class RegionJob:
     key: Key  # of a tile on the board
     view: View = OWN_VIEW
     screen: Any = None  # `region_device.Screen`, where a device draws
+    sketcher: Sketcher | None = None  # where the plan has sketched tiles
 
     def run(self, level: int, region: Region) -> Pixels:
         """The pixels of a region of a level; draws what is missing first."""
@@ -95,6 +97,8 @@ class RegionJob:
             raise
 
     def _draw_all(self, tiles: list[Tile]) -> list[tuple[Tile, Pixels]]:
+        if any(self.record.is_sketched(level) for level, _, _ in tiles):
+            return list(zip(tiles, self.workers.map(self._sketch, tiles), strict=True))
         parents = {tile: self._parent(tile) for tile in tiles}
         generated = [tile for tile in tiles if self.record.is_generated(*tile)]
         groups = [generated[i : i + self.batch] for i in range(0, len(generated), self.batch)]
@@ -112,6 +116,11 @@ class RegionJob:
         if self.draw is None:
             raise TypeError("a plan with generated tiles needs networks")
         return self.draw([self._window(tile, parents[tile]) for tile in tiles])
+
+    def _sketch(self, tile: Tile) -> Pixels:
+        if self.sketcher is None:
+            raise TypeError("a plan with sketched tiles needs a sketcher")
+        return self.sketcher.tile(self.record, self._embeddings, tile)
 
     def _window(self, tile: Tile, parent: Pixels | None) -> Window:
         level, ty, tx = tile

@@ -42,7 +42,8 @@ def run_kept(job: RegionJob, level: int, region: Region) -> Any:
         (h, w, 3) bytes on the device, or in host memory if nothing of it is drawn there.
     """
     screen: Screen | None = job.screen
-    if screen is None or job.record.picture_for(level) is not None:
+    drawn_here = job.record.picture_for(level) is None and not job.record.is_sketched(level)
+    if screen is None or not drawn_here:
         return job.run(level, region)
     for k in sorted(job.plan.missing, reverse=True):
         if k != level:

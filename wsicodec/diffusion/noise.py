@@ -16,6 +16,7 @@ from wsicodec.geometry import Region
 _GOLDEN = 0x9E3779B97F4A7C15
 _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _BITS = 16
+GRAIN = 1 << 16  # lane of a sketch's noise, beside those of levels and octaves
 
 
 def noise_field(slide: str, level: int, region: Region, channels: int) -> NDArray[np.float32]:
@@ -23,7 +24,7 @@ def noise_field(slide: str, level: int, region: Region, channels: int) -> NDArra
 
     Args:
         slide: hexadecimal digest that names the slide; its first 16 digits are the key.
-        level: of the store.
+        level: of the store, or another lane.
         region: in latent cells of the level; may stick out of the slide.
         channels: of the latent.
 

@@ -7,11 +7,12 @@
     renderer.safetensors     latents over their parent to pixels
     autoencoder.safetensors  what latents are: pixels to latents and back
     embedder.onnx, denoiser.onnx, renderer.onnx    the graphs, without weights
-    edm.safetensors          draws embeddings of slides that never were; optional
+    edm.safetensors          draws embeddings of slides that never were, and sketches; optional
 
 The fingerprint is the SHA-256 of `bundle.json` without its training record, keys sorted. As the
 file lists the digest of every part, it names one exact set of weights; a store asks for its own.
-The optional part and its settings are left out: no store needs them.
+The optional part and its settings are left out: a store that is drawn from a sketch names what
+computes it by a digest of its own, and no other needs them.
 """
 
 import hashlib
@@ -34,7 +35,7 @@ SEARCH_VARIABLE = "WSICODEC_BUNDLES"  # folders that hold further bundles, as in
 
 # Made of published checkpoints; the last is only a start for training.
 PUBLISHED_FAMILIES = ("hipt-cnn", "uni-vit", "hipt-patch", "latent-diffusion")
-APART = "edm"  # part and setting that no slide needs: it draws grids, and reads none
+APART = "edm"  # part and setting outside the fingerprint
 _NEEDED = {
     "embed": ("embedder",),
     "encode": ("embedder", "codec"),
@@ -84,7 +85,8 @@ class Bundle:
     @property
     def embedding_width(self) -> int:
         """Values per embedding."""
-        return int(self.config["embedder"]["width"])
+        embedder = self.config["embedder"]
+        return int(embedder["width"]) + int(embedder.get("statistics", 0))
 
     @property
     def embedding_scale(self) -> float:
@@ -174,7 +176,7 @@ class Bundle:
 def fingerprint(config: dict[str, Any]) -> str:
     """64 hex digits naming a bundle: SHA-256 of its settings without the training record.
 
-    Without the embedding diffusion model, too: with it or without it, a bundle draws the same.
+    Without the embedding diffusion model, too: with it or without it, the networks are the same.
     """
     settled = {key: value for key, value in config.items() if key not in ("record", APART)}
     if "files" in settled:

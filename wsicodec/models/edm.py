@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsicodec.errors import BundleError
+from wsicodec.geometry import PATCH
 from wsicodec.models.bundle import Bundle
 from wsicodec.models.edm_config import TIMES, EdmConfig, shapes, time_angles
 from wsicodec.resample import double
@@ -76,7 +77,9 @@ class EdmNetwork:
         """Deviation of coefficients (octaves, components), in units of the codec's step."""
         return self.weights["deviation"]
 
-    def sketch(self, channels: Floats, grain: Floats) -> NDArray[np.uint8]:
+    def sketch(
+        self, channels: Floats, grain: Floats, glass: tuple[int, int, int] | None = None
+    ) -> NDArray[np.uint8]:
         """A picture (h * p, w * p, 3) of a grid's channels (h, w, 1 + k): its colours, grained.
 
         Colours and the grain's amplitude are linear in a patch's own coefficients and its
@@ -84,14 +87,18 @@ class EdmNetwork:
         would take what is smooth here for tissue that has no texture.
 
         grain: standard noise (h * p, w * p), p = `sketch_side`.
+        glass: RGB of every patch without tissue, and of the brightest in any; None, where it is
+            not known, leaves patches beside tissue to be guessed from that.
         """
         rows, columns, _ = channels.shape
         side = self.config.sketch
         around = neighbourhoods(channels)
-        tissue = around[..., :: self.config.channels][..., :9].any(-1, keepdims=True)
-        values = np.where(tissue, around @ self.weights["sketch"], np.float32(GLASS))
+        tissue = channels[..., :1] > -1
+        near = around[..., :: self.config.channels][..., :9].any(-1, keepdims=True)
+        empty = np.tile(np.asarray(glass or (GLASS,) * 3, np.float32), side * side)
+        values = np.where(tissue if glass else near, around @ self.weights["sketch"], empty)
         blocks = values.reshape(rows, columns, side, side, 3).swapaxes(1, 2)
-        amplitude = np.maximum(around @ self.weights["grain"], 0) * (channels[..., 0] > -1)
+        amplitude = np.maximum(around @ self.weights["grain"], 0) * tissue[..., 0]
         fourth = amplitude.repeat(side, 0).repeat(side, 1)[..., None]
         flat = np.concatenate([blocks.reshape(rows * side, columns * side, 3), fourth], axis=-1)
         whole = np.asarray(flat, np.float32)
@@ -99,12 +106,26 @@ class EdmNetwork:
             whole = double(whole)
         texture = np.maximum(whole[..., 3], 0) * _soften(grain)
         picture = whole[..., :3] + texture[..., None] * self.weights["stain"]
-        return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+        return np.clip(np.rint(picture), 0, glass or 255).astype(np.uint8)
 
     @property
     def sketch_side(self) -> int:
         """Pixels a side of a patch in the sketch."""
         return self.config.sketch << SMOOTH
+
+    @property
+    def sketch_level(self) -> int:
+        """The level of a store whose pixels a sketch has, embeddings being of level 0."""
+        return (PATCH // self.sketch_side).bit_length() - 1
+
+    @property
+    def sketch_digest(self) -> str:
+        """SHA-256 in hex of all that a sketch is computed with."""
+        told = hashlib.sha256(f"wsicodec sketch 1 {self.config.sketch}\n".encode())
+        for name in ("mean", "deviation", "sketch", "grain", "stain"):
+            tensor = self.weights[name]
+            told.update(f"{name} {tensor.shape} ".encode() + tensor.astype("<f4").tobytes())
+        return told.hexdigest()
 
     def clean(
         self,
@@ -204,15 +225,19 @@ def _rotate(x: Floats, cosines: Floats, sines: Floats) -> Floats:
     return np.concatenate([a * cosines - b * sines, a * sines + b * cosines], axis=-1)
 
 
+def has_edm(bundle: Bundle) -> bool:
+    """Whether a bundle has an embedding diffusion model."""
+    return "edm" in bundle.config and PART in bundle.config["files"]
+
+
 def load_edm(bundle: Bundle) -> EdmNetwork:
     """The bundle's embedding diffusion model; raises BundleError if it has none."""
-    settings = bundle.config.get("edm")
-    if settings is None or PART not in bundle.config["files"]:
+    if not has_edm(bundle):
         raise BundleError(
             f"expected a bundle with an embedding diffusion model, but {bundle.name} has no "
             f"{PART}; take another bundle, or train the stage `edm` and add its run to this one"
         )
-    config = EdmConfig.from_json(settings)
+    config = EdmConfig.from_json(bundle.config["edm"])
     return EdmNetwork(config, checked(config, bundle.weights(PART)), _digest(bundle, config))
 
 

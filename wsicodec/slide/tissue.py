@@ -39,6 +39,7 @@ class TissueMap:
     """What `find_tissue` found.
 
     grid: (gy, gx), whether a patch of level 0 holds tissue.
+    share: (gy, gx), how much of it is tissue.
     mask: (h, w), the same in the overview's pixels.
     fraction: of level 0's pixels that are tissue, by the mask.
     background: RGB of the glass; white where there is none.
@@ -46,6 +47,7 @@ class TissueMap:
     """
 
     grid: Mask
+    share: NDArray[np.float64]
     mask: Mask
     fraction: float
     background: tuple[int, int, int]
@@ -72,9 +74,10 @@ def find_tissue(slide: Slide) -> TissueMap:
         rough = _roughness(image) if um_long > FIELD else None
         mask = _without_specks(_not_glass(smooth, background, glass, rough), mask_mpp)
     mask &= ~_ink(smooth, background, on_glass, mask_mpp)
-    grid = _patch_share(mask, slide.shape) >= LEAST_TISSUE
+    share = _patch_share(mask, slide.shape)
+    grid = share >= LEAST_TISSUE
     digest = hashlib.sha256(image.tobytes()).hexdigest()
-    return TissueMap(grid, mask, float(mask.mean()), background, digest)
+    return TissueMap(grid, share, mask, float(mask.mean()), background, digest)
 
 
 def _glass(smooth: NDArray[np.float32]) -> Mask:

@@ -56,7 +56,8 @@ def check_store(source: Target) -> CheckReport:
         if not bundle:
             findings += _embeddings(store, tissue)
         findings += _pictures(store, info)
-        if slide_digest(info.shape, info.fingerprint, _payloads(found)) != info.slide:
+        payloads = _payloads(found)
+        if slide_digest(info.shape, info.fingerprint, payloads, info.sketch) != info.slide:
             findings.append("the payloads are not those that the slide's digest was made from")
         if not findings:
             findings += _tiles(store, tissue)

@@ -37,7 +37,8 @@ def finish_store(job: Job, work: Work, payloads: Objects) -> int:
     payloads = payloads | write_plain(job, "tissue", work.classes)
     if work.slide.icc:
         payloads |= write_plain(job, "icc", np.frombuffer(work.slide.icc, np.uint8))
-    info = describe_slide(work, slide_digest(work.slide.shape, work.bundle.fingerprint, payloads))
+    digest = slide_digest(work.slide.shape, work.bundle.fingerprint, payloads, work.sketch)
+    info = describe_slide(work, digest)
     return close_store(job, work.classes, payloads, _documents(work, info))
 
 

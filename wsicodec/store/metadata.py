@@ -30,17 +30,22 @@ def dump(document: Any) -> bytes:
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
 
 
-def slide_digest(shape: tuple[int, int], fingerprint: str, payloads: Digests) -> str:
+def slide_digest(
+    shape: tuple[int, int], fingerprint: str, payloads: Digests, sketch: Mapping[int, str]
+) -> str:
     """32 hex digits that name a slide: they seed its noise and key every cache.
 
     shape: height and width of level 0 in pixels.
     fingerprint: of the bundle.
     payloads: every object that pixels are made from; no metadata. Real pictures count, so that
         two presets of one slide never share a cached tile.
+    sketch: level and digest of what computes it, where there is one.
     """
     digest = hashlib.sha256(f"wsicodec 1 {shape[0]} {shape[1]} {fingerprint}\n".encode())
     for path in sorted(payloads):
         digest.update(f"{path} {payloads[path][1]}\n".encode())
+    for level, computed in sketch.items():
+        digest.update(f"sketch {level} {computed}\n".encode())
     return digest.hexdigest()[:32]
 
 

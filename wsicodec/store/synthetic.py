@@ -101,7 +101,7 @@ def write_synthetic(
         try:
             payloads = _embeddings(job, novelty, bundle) | _sketch(job, novelty)
             payloads |= write_plain(job, "tissue", classes)
-            digest = slide_digest(novelty.shape, bundle.fingerprint, payloads)
+            digest = slide_digest(novelty.shape, bundle.fingerprint, payloads, {})
             documents = _documents(novelty, describe_novelty(novelty, bundle, digest), bundle)
             size = close_store(job, classes, payloads, documents)
             size = destination.publish(job, overwrite) or size

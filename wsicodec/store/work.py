@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from wsicodec.codec.embed_zarr import Embed
 from wsicodec.config import BLANK, STORE_FORMAT, StoreInfo
 from wsicodec.geometry import Region
 from wsicodec.models.bundle import Bundle
+from wsicodec.models.edm import has_edm, load_edm
 from wsicodec.models.networks import Embedder, Floats
 from wsicodec.presets import Preset
 from wsicodec.slide.passthrough import JpegTiles
@@ -41,6 +42,7 @@ class Work:
     roi: tuple[Region, ...]  # level-0 pixels
     tiles: JpegTiles | None  # of the source, where level 0 is passed through
     ready: ReadyFeatures | None = None  # embeddings that need not be computed
+    sketch: dict[int, str] = field(default_factory=dict)  # level -> digest of what computes it
 
     def vectors(self, cells: list[tuple[int, int]], patches: NDArray[np.uint8]) -> Floats:
         """Embeddings of patches (n, 256, 256, 3) at cells of the grid."""
@@ -86,10 +88,21 @@ def plan_work(
     tiles = slide.tiles if preset.measured else None
     source = tile_format(tiles) if tiles is not None else None
     tissue = find_tissue(slide)
-    settle = partial(settle_quality, slide, tissue.grid)
+    settle = partial(settle_quality, slide, np.where(tissue.grid, tissue.share, 0))
     pictures = plan_pictures(slide.shape, preset, bundle, source, settle)
     classes = patch_classes(tissue.grid, preset.measured, regions)
-    return Work(slide, bundle, embed, preset, tissue, classes, pictures, regions, tiles, ready)
+    sketch = {} if pictures else _find_sketch(bundle)
+    return Work(
+        slide, bundle, embed, preset, tissue, classes, pictures, regions, tiles, ready, sketch
+    )
+
+
+def _find_sketch(bundle: Bundle) -> dict[int, str]:
+    """Level and digest of the sketch that stands in for a real picture, if the bundle has one."""
+    if not has_edm(bundle):
+        return {}
+    network = load_edm(bundle)
+    return {network.sketch_level: network.sketch_digest}
 
 
 def identity(work: Work) -> dict[str, Any]:
@@ -110,6 +123,7 @@ def identity(work: Work) -> dict[str, Any]:
         "roi": [[r.y0, r.x0, r.y1, r.x1] for r in work.roi],
         "tissue": hashlib.sha256(work.classes.tobytes()).hexdigest(),
         "pictures": describe(work.pictures),
+        "sketch": {str(level): digest for level, digest in work.sketch.items()},
         **({"features": work.ready.digest} if work.ready is not None else {}),
     }
 
@@ -137,6 +151,7 @@ def describe_slide(work: Work, digest: str) -> StoreInfo:
         mpp_source=slide.mpp_source,
         preset=work.preset.name,
         measured={p.level: p.path for p in work.pictures},
+        sketch=work.sketch,
         roi=tuple((r.y0, r.x0, r.y1, r.x1) for r in work.roi),
         background=tissue.background,
         steps=work.bundle.steps,

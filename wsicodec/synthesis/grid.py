@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsicodec.coding.entropy_model import MAX_SYMBOL
-from wsicodec.diffusion.noise import noise_field
+from wsicodec.diffusion.noise import GRAIN, noise_field
 from wsicodec.diffusion.sampler import sample
 from wsicodec.diffusion.schedule import FlowSchedule
 from wsicodec.errors import ConfigError
@@ -25,7 +25,6 @@ Floats = NDArray[np.float32]
 Progress = Callable[[int, int, str], None]  # octaves done, octaves in all, "octaves"
 STEPS = 24  # evaluations per octave and phase
 FAINT = 0.03  # of a coarse cell; less coverage than this is glass
-GRAIN = 1 << 16  # lane of the noise; octaves' lanes are far below
 MOST_CELLS = 1 << 16  # of a grid
 
 
