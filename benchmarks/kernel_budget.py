@@ -2,11 +2,13 @@
 
     python -m benchmarks.kernel_budget                    build all, hold to kernels/budget.json
     python -m benchmarks.kernel_budget --only attention   one op
+    python -m benchmarks.kernel_budget --only "of small"  what the default bundle starts
     python -m benchmarks.kernel_budget --cards sm_90      some architectures
     python -m benchmarks.kernel_budget --write            replace what was built in the budget
 
-No card is needed. Builds what the dispatch table starts on each architecture, in bfloat16, and
-fails if a build spills, does not fit, lost its matrix instructions, or takes more than its budget.
+No card is needed. Builds what the dispatch table starts on each architecture for the published
+networks in bfloat16 and for the default bundle as it is drawn with, and fails if a build spills,
+does not fit, lost its matrix instructions, or takes more than its budget.
 """
 
 import argparse
@@ -21,7 +23,8 @@ import torch
 import triton
 
 from benchmarks.kernel_build import ARCHITECTURES, MATRIX, Resources, build
-from benchmarks.kernel_cases import Case, Draw, cases
+from benchmarks.kernel_cases import Draw, cases
+from benchmarks.kernel_small_calls import Call, small_calls
 from wsicodec.ops.dispatch import assumed
 from wsicodec.ops.forms import FORMS
 from wsicodec_kernels.launch import Launch, recorded
@@ -31,25 +34,31 @@ SLACK = 16  # registers that a build may take beyond its budget
 MULTIPLIES = ("attention", "condition", "upsample_conv", "project_symbols")
 
 
-def launches(case: Case, architecture: int) -> list[Launch]:
-    """What a case starts there; nothing if the table has its reference run."""
-    arguments = case.make(2, Draw("meta", torch.bfloat16))
+def calls() -> list[Call]:
+    """All that is built for, one of a title."""
+    draw = Draw("meta", torch.bfloat16)
+    published = [Call(case.title, case.op, case.make(2, draw)) for case in cases()]
+    return list({call.title: call for call in (*published, *small_calls())}.values())
+
+
+def launches(call: Call, architecture: int) -> list[Launch]:
+    """What a call starts there; nothing if the table has its reference run."""
     with assumed(f"sm_{architecture}"), recorded() as found, torch.inference_mode():
-        FORMS["_" + case.op](*arguments)
+        FORMS["_" + call.op](*call.arguments)
     return found
 
 
-def key(case: Case, launch: Launch, architecture: int) -> str:
+def key(call: Call, launch: Launch, architecture: int) -> str:
     """A build's name in the budget."""
-    return f"{case.title} | {launch.kernel.__name__} | sm_{architecture}"
+    return f"{call.title} | {launch.kernel.__name__} | sm_{architecture}"
 
 
 def planned(only: str, architectures: list[int]) -> Iterator[tuple[str, str, Launch, int]]:
     """Every build: its name, op, launch and architecture."""
-    for case in cases():
-        for architecture in architectures if only in case.op else ():
-            for launch in launches(case, architecture):
-                yield key(case, launch, architecture), case.op, launch, architecture
+    for call in calls():
+        for architecture in architectures if only in call.title else ():
+            for launch in launches(call, architecture):
+                yield key(call, launch, architecture), call.op, launch, architecture
 
 
 def complaints(
@@ -78,14 +87,14 @@ def load() -> dict[str, Any]:
     return dict(json.loads(BUDGET.read_text("utf-8"))) if BUDGET.exists() else {}
 
 
-def save(rows: dict[str, Any]) -> None:
-    """Replace builds of this version of triton."""
+def save(rows: dict[str, Any], wanted: set[str]) -> None:
+    """Replace builds of this version of triton; what is not wanted any more goes, of all."""
     budget = load()
-    mine = budget.setdefault(triton.__version__, {}) | rows
-    budget[triton.__version__] = dict(sorted(mine.items()))
+    budget[triton.__version__] = budget.get(triton.__version__, {}) | rows
     lines = []
     for version, builds in sorted(budget.items()):
-        body = ",\n".join(f'  "{name}": {json.dumps(row)}' for name, row in builds.items())
+        kept = sorted(name for name in builds if name in wanted)
+        body = ",\n".join(f'  "{name}": {json.dumps(builds[name])}' for name in kept)
         lines.append(f' "{version}": {{\n{body}\n }}')
     BUDGET.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
 
@@ -93,13 +102,14 @@ def save(rows: dict[str, Any]) -> None:
 def main() -> int:
     """Build, print, judge; 1 if anything is wrong."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("--only", default="", help="part of an op's name")
+    parser.add_argument("--only", default="", help="part of an op and its shape")
     parser.add_argument("--cards", nargs="*", default=[f"sm_{a}" for a in ARCHITECTURES])
     parser.add_argument("--write", action="store_true", help="take what was built as the budget")
     parser.add_argument("--missing", action="store_true", help="only what the budget lacks")
     options = parser.parse_args()
     architectures = [int(card.removeprefix("sm_")) for card in options.cards]
     budget, bad = load().get(triton.__version__, {}), 0
+    wanted = {name for name, *_ in planned("", list(ARCHITECTURES))}
     for name, op, launch, architecture in planned(options.only, architectures):
         if options.missing and name in budget:
             continue
@@ -108,7 +118,9 @@ def main() -> int:
         bad += bool(wrong)
         print(f"{name}: {got}", *wrong, sep="\n    ", flush=True)
         if options.write:
-            save({name: asdict(got)})
+            save({name: asdict(got)}, wanted)
+    if options.write:
+        save({}, wanted)
     return int(bad > 0)
 
 

@@ -46,7 +46,7 @@ class Resources:
         return self.shared_bytes <= SHARED_KIB[architecture] * 1024
 
 
-def _signature(launch: Launch) -> tuple[dict[str, str], dict[str, Any], dict[Any, Any]]:
+def specialized(launch: Launch) -> tuple[dict[str, str], dict[str, Any], dict[Any, Any]]:
     """Types, constants and attributes as Triton derives them from a call's arguments."""
     names = launch.kernel.arg_names
     types, constants, attributes = {}, dict(launch.constants), {}
@@ -75,7 +75,7 @@ def build(launch: Launch, architecture: int) -> Resources:
         launch: recorded by `wsicodec_kernels.launch.recorded`, from tensors of any device.
         architecture: 90 for compute capability 9.0.
     """
-    types, constants, attributes = _signature(launch)
+    types, constants, attributes = specialized(launch)
     source = ASTSource(launch.kernel, types, constexprs=constants, attrs=attributes)
     target = GPUTarget("cuda", architecture, 32)
     made = triton.compile(source, target=target, options=dict(launch.options))

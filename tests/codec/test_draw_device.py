@@ -1,5 +1,8 @@
 """The pipeline of a card, on the CPU: the tiles that `draw_windows` makes."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -7,22 +10,40 @@ torch = pytest.importorskip("torch")
 
 from wsicodec.codec.compute import find_card  # noqa: E402
 from wsicodec.codec.draw import Recipe, Window, draw_windows  # noqa: E402
-from wsicodec.codec.draw_device import DeviceDrawing, way_of  # noqa: E402
+from wsicodec.codec.draw_device import DeviceDrawing, inputs, way_of  # noqa: E402
 from wsicodec.diffusion.sampler import sample  # noqa: E402
 from wsicodec.diffusion.schedule import FlowSchedule  # noqa: E402
-from wsicodec.models.bundle import load_bundle  # noqa: E402
+from wsicodec.models.bundle import DEFAULT_BUNDLE, EMBEDDED, Bundle, load_bundle  # noqa: E402
 from wsicodec.models.networks import load_drawing  # noqa: E402
 
 pytestmark = pytest.mark.torch
 SLIDE, OTHER = "ab" * 16, "cd" * 16
 
 
-def windows() -> list[Window]:
+class OfWidth(Bundle):
+    """The default bundle as if its embeddings had another number of values."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(EMBEDDED / DEFAULT_BUNDLE)
+        self.config["embedder"] |= {"width": width, "statistics": 0}
+        self.config["zoomldm"]["summarizer"]["embedding_width"] = width
+
+    def tensors(self, part: str) -> dict[str, np.ndarray[Any, Any]]:
+        found = super().tensors(part)
+        name = "summarizer.first.weight"
+        if name in found:
+            shape = (len(found[name]), self.embedding_width + 1, 1, 1)
+            found[name] = np.random.default_rng(1).normal(0, 0.1, shape)
+        return found
+
+
+def windows(width: int = 0) -> list[Window]:
     """Two levels, two places, and one without a parent."""
     rng, made = np.random.default_rng(0), []
+    width = width or load_bundle().embedding_width
     for i in range(3):
         parent = np.clip(rng.normal(190, 30, (20, 20, 3)).repeat(8, 0).repeat(8, 1), 0, 255)
-        cond = rng.normal(size=(load_bundle().embedding_width + 1, 10, 10)).astype(np.float32)
+        cond = rng.normal(size=(width + 1, 10, 10)).astype(np.float32)
         given = None if i == 2 else parent.astype(np.uint8)
         made.append(Window(i % 2, i, -i, i % 2, given, cond))
     return made
@@ -46,6 +67,21 @@ def test_tiles_are_those_of_the_other_ways_to_draw(steps: int) -> None:
         difference = np.abs(tile.astype(int) - wanted)
         assert difference.max() <= 1
         assert difference.mean() < 1e-3
+
+
+@pytest.mark.parametrize(("width", "padded"), [(206, 208), (207, 208), (208, 216)])
+def test_embeddings_of_any_width_are_told_whole(width: int, padded: int) -> None:
+    """The map has a channel more than they have values, and zeros up to whole lanes."""
+    bundle, (window, *_) = OfWidth(width), windows(width)
+    assert inputs(bundle, torch.float32, 1)[2].shape[1] == padded
+    recipe = Recipe(SLIDE, bundle.latent_channels, 1)
+    (wanted,) = draw_windows(load_drawing(bundle, "torch"), recipe, [window])
+    engine = DeviceDrawing(bundle, 1, "cpu", batch=1)
+    (tile,) = drawn(engine, [(SLIDE, window)])
+    assert np.abs(tile.astype(int) - wanted).max() <= 1
+    less = replace(window, embeddings=window.embeddings.copy())
+    less.embeddings[-1] = 0
+    assert (drawn(engine, [(SLIDE, less)])[0] != tile).any(), "the last channel is not told"
 
 
 def test_a_tile_depends_neither_on_its_company_nor_on_its_place_in_the_batch() -> None:

@@ -1,4 +1,4 @@
-"""What kernels take, built ahead of time: the committed budget, and two builds against it."""
+"""What kernels take, built ahead of time: the committed budget, and three builds against it."""
 
 import importlib.util
 from pathlib import Path
@@ -35,7 +35,25 @@ def test_the_budget_holds_every_build_and_none_spills_or_overflows() -> None:
         assert {key: found for key, found in wrong.items() if found} == {}, version
 
 
-@pytest.mark.parametrize("name", ["attention 384 wide, 1024 queries and", "condition 384 wide"])
+def test_calls_of_one_title_start_the_same_kernels() -> None:
+    """One of them is built, so no other may be compiled from other types or constants."""
+    from benchmarks.kernel_budget import launches
+    from benchmarks.kernel_build import specialized
+    from benchmarks.kernel_small_calls import small_calls
+
+    found: dict[str, set[str]] = {}
+    for call in small_calls():
+        (launch,) = launches(call, 90)
+        found.setdefault(call.title, set()).add(f"{launch.constants} {specialized(launch)}")
+    assert {title for title, kinds in found.items() if len(kinds) > 1} == set()
+    ops = {title.split()[0] for title in found}
+    assert ops == {"channel_norm", "film_silu", "residual", "guided_step", "blend_windows"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["attention 384 wide, 1024 queries and", "condition 384 wide", "guided_step of small"],
+)
 def test_a_build_for_sm_90_keeps_to_the_budget(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
