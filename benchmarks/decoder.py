@@ -1,6 +1,6 @@
 """What the decoder is worth: val through real stores, level by level, and what each part adds.
 
-    python -m benchmarks.decoder INDEX.csv [--bundle NAME_OR_FOLDER...] [--out FILE.csv]
+    python -m benchmarks.decoder INDEX.csv [--bundle NAME_OR_FOLDER...] [--out FILE.csv] [--fresh]
 
 INDEX.csv is as for `benchmarks.rate_fid`. The val fields are encoded together and read from the
 store in different ways; `--bundle` may be given several times, say for the network before
@@ -26,6 +26,8 @@ and preset semantic is the one without an anchor. Columns besides those of `benc
     cosine, cosine_told    of tiles embedded again with the stored vectors, and with those told
     retrieval_100          probability of finding a tile among 100 by what it is embedded as again;
                            _source: among 100 of its own source, where there are so many
+    chroma_0, _1, _2       energies of the finest octaves of red and blue over green, finest first,
+                           over the original's: coloured flecks that grey hides
     grey_change            grey levels that pixels of level 0 differ from those as shipped
 
 Beside it lie `_fields.csv` (each field alone, with its own distance), `_seconds.csv` (per tile, on
@@ -37,10 +39,8 @@ median and the worst field, the anchor enlarged, what is drawn and the truth fro
 import argparse
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import benchmarks.decoder_speed as speed
@@ -48,8 +48,8 @@ from benchmarks.decoder_jobs import (
     FIELD_KEYS,
     KEYS,
     LEVELS,
-    Row,
     Setting,
+    compared_with,
     do,
     ground_of,
     key,
@@ -63,7 +63,9 @@ from benchmarks.decoder_tables import write_tables
 from benchmarks.decoder_variants import Variant
 from benchmarks.record import RESULTS, write
 from wsicodec.bench.fields import lay_out
+from wsicodec.bench.spread import spread
 from wsicodec.bench.table import Table, read
+from wsicodec.errors import WsiCodecError
 from wsicodec.models.bundle import DEFAULT_BUNDLE, load_bundle
 from wsicodec.models.networks import cores
 
@@ -75,10 +77,14 @@ def measure(
     setting: Setting, bundles: Sequence[str], steps: Sequence[int], out: Path, workers: int
 ) -> None:
     """Make the rows that are missing, in as many processes as asked."""
-    table, fields = Table(out, KEYS), Table(_beside(out, "fields.csv"), FIELD_KEYS)
-    ground = ground_of(setting, bundles[-1])
+    table, fields = tables(out)
+    ground = ground_of(setting)
     todo = [v for v in plan(bundles, steps) if not table.has(key(ground, v, LEVELS[-1]))]
-    for number, (rows, of_fields) in enumerate(_results(setting, todo, workers), 1):
+    results = spread(partial(do, setting), todo, workers, compared_with)
+    for number, (_, found) in enumerate(results, 1):
+        if isinstance(found, WsiCodecError):
+            raise found
+        rows, of_fields = found
         for row in of_fields:
             fields.add(row)
         for row in rows:
@@ -87,19 +93,10 @@ def measure(
         print(f"{number}/{len(todo)} {told} steps", flush=True)
 
 
-def _results(
-    setting: Setting, todo: Sequence[Variant], workers: int
-) -> Iterator[tuple[list[Row], list[Row]]]:
-    work = partial(do, setting)
-    if workers == 1:
-        yield from map(work, todo)
-        return
-    # What others are compared with is drawn first.
-    first = [v for v in todo if v.plain]
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        for part in (first, [v for v in todo if not v.plain]):
-            for future in as_completed([pool.submit(work, v) for v in part]):
-                yield future.result()
+def tables(out: Path, *, fresh: bool = False) -> tuple[Table, Table]:
+    """Rows of all fields together and of each; `fresh` forgets those that stand."""
+    each = Table(_beside(out, "fields.csv"), FIELD_KEYS, fresh=fresh)
+    return Table(out, KEYS, fresh=fresh), each
 
 
 def measure_speed(
@@ -108,7 +105,7 @@ def measure_speed(
     """Seconds of what is not timed yet."""
     path = _beside(out, "seconds.csv")
     known = {row["subject"] for row in read(path)}
-    fields = ground_of(setting, bundles[-1]).mosaic.fields
+    fields = ground_of(setting).mosaic.fields
     one = lay_out("one field", fields[:1])
     for bundle in bundles:
         if f"{label(bundle)} {load_bundle(bundle).fingerprint[:12]}" not in known:
@@ -120,7 +117,7 @@ def measure_speed(
 def show(setting: Setting, bundles: Sequence[str], out: Path) -> list[Path]:
     """Plot, tables and sheets of what stands in the files."""
     weights = [load_bundle(b).fingerprint[:12] for b in bundles]
-    ground = ground_of(setting, bundles[-1])
+    ground = ground_of(setting)
     judges = key(ground, Variant(bundles[-1], "standard"), 0)["judges"]
     own = {"fields_digest": ground.mosaic.digest, "judges": judges}
 
@@ -155,9 +152,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--files", type=int, default=10**9, help="of the index, at most")
     parser.add_argument("--draws", type=int, default=60, help="of the bootstrap")
     parser.add_argument("--workers", type=int, default=cores())
+    parser.add_argument("--fresh", action="store_true", help="forget rows made before, not times")
     given = parser.parse_args(arguments)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # processes, not threads, share the cores
     bundles = given.bundle or [DEFAULT_BUNDLE]
+    tables(given.out, fresh=given.fresh)
     with tempfile.TemporaryDirectory(prefix="wsicodec-decoder-") as folder:
         setting = Setting(given.index, Path(folder), given.files, given.draws)
         measure_speed(setting, bundles, given.steps, given.out)

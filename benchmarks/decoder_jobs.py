@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.decoder_measures import NAN, Ground, grey_change
+from benchmarks.decoder_measures import NAN, Ground, grey_change, remembered
 from benchmarks.decoder_variants import (
     ENLARGED,
     EXCHANGED,
@@ -24,9 +24,10 @@ from wsicodec.bench.fields import gather, lay_out
 from wsicodec.bench.judging import Judge
 from wsicodec.bench.options import Options
 from wsicodec.bench.output import Pixels
-from wsicodec.bench.panel import judges, panel_digest
+from wsicodec.bench.panel import panel_digest
+from wsicodec.metrics.features import held_out
 from wsicodec.models.bundle import load_bundle
-from wsicodec.models.networks import load_embedder
+from wsicodec.models.networks import Embedder, load_embedder
 
 LEVELS = (0, 1, 2)
 KEYS = (
@@ -78,13 +79,17 @@ def plan(bundles: Sequence[str], steps: Sequence[int]) -> list[Variant]:
 
 
 @cache
-def ground_of(setting: Setting, bundle: str) -> Ground:
-    """The fields and their judge; the bundle's embedder sees decoded tiles again."""
+def ground_of(setting: Setting) -> Ground:
+    """The fields and their judge, for all bundles."""
     fields = gather(setting.index, files=setting.files)
-    opened = load_bundle(bundle)
-    options = Options((setting.index,), Path(), draws=setting.draws)
-    judge = Judge(judges(options, opened), load_embedder(opened), setting.draws, similarity=False)
+    judge = Judge([remembered(held_out())], None, setting.draws, similarity=False)
     return Ground(lay_out(f"{setting.index.stem} val", fields), judge)
+
+
+@cache
+def embedder_of(bundle: str) -> Embedder:
+    """What sees a bundle's decoded tiles again."""
+    return load_embedder(load_bundle(bundle))
 
 
 def key(ground: Ground, variant: Variant, level: int) -> Row:
@@ -112,19 +117,21 @@ def label(bundle: str) -> str:
 
 def do(setting: Setting, variant: Variant) -> tuple[list[Row], list[Row]]:
     """Draw a variant; rows of its levels, and of the fields where it is what a reader gets."""
-    ground = ground_of(setting, variant.bundle)
+    ground = ground_of(setting)
     with drawing(ground.mosaic, variant, setting.work) as drawn:
         levels = [drawn.level(level) for level in LEVELS]
         # Embedding all tiles again costs as much as half of drawing them.
         again = variant.plain or variant.change in EMBEDDED_AGAIN
-        told = ground.told(drawn, levels[0]) if again else _none(TOLD)
+        told = _none(TOLD)
+        if again:
+            told = ground.told(drawn, levels[0], embedder_of(variant.bundle))
         size = drawn.bytes
     if variant.plain:
         _keep(setting, variant, levels[0])
     rows, of_fields = [], []
     for level, fields in zip(LEVELS, levels, strict=True):
         row = key(ground, variant, level) | _facts(ground, variant, level, size)
-        row |= ground.figures(level, fields)
+        row |= ground.figures(level, fields) | ground.colours(level, fields)
         seams = variant.plain or variant.change in (UNLOCKED, ENLARGED)
         row |= ground.seams(level, fields) if seams and row["generated"] else _none(SEAMS)
         row |= told if level == 0 else _none(TOLD)
@@ -152,6 +159,11 @@ def _of_fields(ground: Ground, variant: Variant, level: int, drawn: Sequence[Pix
     names = [f.name for f in ground.mosaic.fields]
     own = key(ground, variant, level)
     return [own | {"field": n} | dict(r) for n, r in zip(names, found, strict=True)]
+
+
+def compared_with(variant: Variant) -> Variant | None:
+    """What must have been drawn before a variant; nothing before what a reader gets."""
+    return None if variant.plain else Variant(variant.bundle, variant.preset)
 
 
 def _none(names: Sequence[str]) -> Row:
@@ -182,7 +194,7 @@ def _keep(setting: Setting, variant: Variant, level_0: Sequence[Pixels]) -> None
 def _plain_level_0(setting: Setting, ground: Ground, variant: Variant) -> list[Pixels]:
     path = _place(setting, variant)
     if not path.exists():
-        plain = Variant(variant.bundle, variant.preset)
+        plain = Variant(variant.bundle, variant.preset)  # whose rows stand since another run
         with drawing(ground.mosaic, plain, setting.work) as drawn:
             _keep(setting, plain, drawn.level(0))
     with np.load(path) as saved:

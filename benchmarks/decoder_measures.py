@@ -1,5 +1,6 @@
 """Figures of drawn fields, level by level."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -9,10 +10,12 @@ from numpy.typing import NDArray
 from benchmarks.decoder_variants import Drawn, Floats, files
 from wsicodec.bench.fields import Mosaic
 from wsicodec.bench.judging import (
+    CENTRE,
     LEAST_FILES,
     Figures,
     Judge,
     Truth,
+    centre,
     judged_squares,
     medians,
     tissue_patches,
@@ -21,9 +24,16 @@ from wsicodec.bench.output import Pixels
 from wsicodec.geometry import PATCH
 from wsicodec.metrics.bootstrap import Interval, around, interval, resample
 from wsicodec.metrics.distances import frechet_distance
-from wsicodec.metrics.pictures import aligned_and_shifted, cut_patches
+from wsicodec.metrics.features import Extractor
+from wsicodec.metrics.pictures import (
+    aligned_and_shifted,
+    chroma,
+    chroma_ratios,
+    cut_patches,
+)
 from wsicodec.metrics.resampled import Resampling
 from wsicodec.metrics.retrieval import cosines, retrieval_at_1
+from wsicodec.models.networks import Embedder
 from wsicodec.resample import box_reduce
 
 Vectors = NDArray[np.float64]
@@ -35,13 +45,24 @@ ELSEWHERE = ("cosine", "retrieval", f"fd_{JUDGE}_shifted_over_aligned", "ms_ssim
 
 
 @dataclass(frozen=True)
+class Across:
+    """What seams are compared with: true squares inside windows, then over their borders."""
+
+    features: tuple[Vectors, Vectors]
+    resampling: tuple[Resampling, ...]  # empty where there are too few files for an interval
+    steps: NDArray[np.floating]  # (fields, 4), see `border_steps`
+
+
+@dataclass(frozen=True)
 class Ground:
     """The true fields, what judges, and what has been worked out of them."""
 
     mosaic: Mosaic
     judge: Judge
     _truths: dict[int, Truth] = field(default_factory=dict)
-    _across: dict[int, tuple[Vectors, Vectors]] = field(default_factory=dict)
+    _across: dict[int, Across] = field(default_factory=dict)
+    _chroma: dict[int, list[list[float]]] = field(default_factory=dict)
+    _pictures: dict[tuple[int, str], list[Figures]] = field(default_factory=dict)
 
     def level(self, level: int) -> list[Pixels]:
         """The true fields at a level."""
@@ -55,37 +76,57 @@ class Ground:
             self._truths[level] = replace(found, vectors=None)  # see `told`
         return self._truths[level]
 
-    def across(self, level: int) -> tuple[Vectors, Vectors]:
-        """Features of true squares inside windows and over their borders."""
+    def across(self, level: int) -> Across:
+        """What seams of a level are compared with."""
         if level not in self._across:
-            self._across[level] = self._squares(self.level(level))
+            true = self.level(level)
+            features = self._squares(true)
+            counts = [len(aligned_and_shifted([rgb], SQUARE)[0]) for rgb in true]
+            groups = np.repeat([f.file for f in self.mosaic.fields], counts).tolist()
+            draws: tuple[Resampling, ...] = ()
+            if len(set(groups)) >= LEAST_FILES:
+                draws = tuple(Resampling(t, groups, self.judge.draws) for t in features)
+            steps = np.array([border_steps(rgb) for rgb in true])
+            self._across[level] = Across(features, draws, steps)
         return self._across[level]
+
+    def pictures(self, level: int, drawn: Sequence[Pixels]) -> list[Figures]:
+        """Measures of each field alone; once of the same pixels, as all ways share an anchor."""
+        name = level, pixels_digest(drawn)
+        if name not in self._pictures:
+            self._pictures[name] = self.judge.pictures(self.truth(level), drawn)
+        return self._pictures[name]
 
     def figures(self, level: int, drawn: Sequence[Pixels]) -> dict[str, object]:
         """Distances with intervals, and medians over fields of what is measured of each."""
         truth = self.truth(level)
         found = self.judge.measure(truth, drawn, windows=False)
-        found |= medians(self.judge.pictures(truth, drawn))
+        found |= medians(self.pictures(level, drawn))
         for name in ELSEWHERE:
             del found[name]
         return found
+
+    def colours(self, level: int, drawn: Sequence[Pixels]) -> Figures:
+        """Medians over fields of the energies of differences of colours, drawn over true."""
+        if level not in self._chroma:
+            self._chroma[level] = [chroma(centre(rgb, CENTRE)) for rgb in self.level(level)]
+        pairs = zip(self._chroma[level], drawn, strict=True)
+        return medians([chroma_ratios(true, chroma(centre(rgb, CENTRE))) for true, rgb in pairs])
 
     def seams(self, level: int, drawn: Sequence[Pixels]) -> Figures:
         """Fréchet distance of squares shifted by half their side over that of aligned ones.
 
         A window's side is two squares: half of the shifted ones along each axis lie over a border.
         """
-        true, found = self.across(level), self._squares(drawn)
-        on, off = (frechet_distance(t, f) for t, f in zip(true, found, strict=True))
+        known, found = self.across(level), self._squares(drawn)
+        on, off = (frechet_distance(t, f) for t, f in zip(known.features, found, strict=True))
         ratio = off / on if on > 0 else NAN
         row = {"fd_aligned": on, "fd_shifted": off, "shifted_over_aligned": ratio}
-        counts = [len(aligned_and_shifted([rgb], SQUARE)[0]) for rgb in drawn]
-        groups = np.repeat([f.file for f in self.mosaic.fields], counts).tolist()
         low = high = NAN
-        if len(set(groups)) >= LEAST_FILES and on > 0:
+        if known.resampling and on > 0:
             draws = [
-                around(value, Resampling(t, groups, self.judge.draws).distances(f))
-                for value, t, f in zip((on, off), true, found, strict=True)
+                around(value, true.distances(f))
+                for value, true, f in zip((on, off), known.resampling, found, strict=True)
             ]
             told = interval(ratio, draws[1] / draws[0])
             low, high = told.low, told.high
@@ -100,12 +141,9 @@ class Ground:
         64 pixels of an anchor's AVIF at level 2; at level 0 borders alone do, and the enlarged
         anchor's row tells what that makes.
         """
-        sums, of_true = (
-            np.array([border_steps(rgb) for rgb in pictures])
-            for pictures in (drawn, self.level(level))
-        )
-        whole = _ratio(sums)
-        row = {"border_over_middle": whole, "border_over_middle_true": _ratio(of_true)}
+        sums = np.array([border_steps(rgb) for rgb in drawn])
+        whole, of_true = _ratio(sums), _ratio(self.across(level).steps)
+        row = {"border_over_middle": whole, "border_over_middle_true": of_true}
         found = Interval(whole, NAN, NAN)
         crossed = np.flatnonzero(sums[:, 1] > 0)
         names = [self.mosaic.fields[i].file for i in crossed]
@@ -118,10 +156,10 @@ class Ground:
             "border_over_middle_low": found.low, "border_over_middle_high": found.high
         }  # fmt: skip
 
-    def told(self, drawn: Drawn, level_0: Sequence[Pixels]) -> Figures:
-        """How much of the embeddings is found again in decoded tiles."""
+    def told(self, drawn: Drawn, level_0: Sequence[Pixels], embed: Embedder) -> Figures:
+        """How much of the embeddings is found again in decoded tiles by their bundle's embedder."""
         patches = np.concatenate([cut_patches(rgb, PATCH) for rgb in level_0])[self.mosaic.tissue]
-        again = self.judge.embed(patches)
+        again = embed(patches)
         stored, told = drawn.vectors, drawn.told_vectors
         row = {
             "cosine": float(cosines(stored, again).mean()),
@@ -135,7 +173,7 @@ class Ground:
         extractor = next(e for e in self.judge.extractors if e.name == JUDGE)
         squares = judged_squares(tissue_patches(drawn, level, self.mosaic.tissue))
         true, found = truth.features[JUDGE], extractor(squares)
-        rows = self.judge.pictures(truth, drawn)
+        rows = [dict(row) for row in self.pictures(level, drawn)]
         counts = [len(cut_patches(rgb, PATCH >> level)) for rgb in drawn]
         numbers = np.repeat(np.arange(len(counts)), counts)[self.mosaic.tissue].repeat(2)
         for number, row in enumerate(rows):
@@ -166,6 +204,30 @@ def _ratio(sums: NDArray[np.floating]) -> float:
     """Of the means over fields that have both; NaN where none has."""
     border, borders, middle, middles = sums[sums[:, 1] > 0].sum(0)
     return float(border / borders / (middle / middles)) if borders and middle else NAN
+
+
+def pixels_digest(pictures: Sequence[Pixels]) -> str:
+    """Tells pictures apart by their pixels."""
+    found = hashlib.sha256()
+    for rgb in pictures:
+        found.update(f"{rgb.shape}".encode() + rgb.tobytes())
+    return found.hexdigest()
+
+
+def remembered(judge: Extractor) -> Extractor:
+    """A judge that looks at the same pictures once.
+
+    The stored levels of an anchor are the same however the levels below are drawn.
+    """
+    known: dict[str, NDArray[np.floating]] = {}
+
+    def run(pixels: Pixels) -> NDArray[np.floating]:
+        name = pixels_digest([pixels])
+        if name not in known:
+            known[name] = judge.run(pixels)
+        return known[name]
+
+    return replace(judge, run=run)
 
 
 def diagonal_distance(true: Vectors, drawn: Vectors) -> float:

@@ -37,7 +37,8 @@ def write_tables(rows: Sequence[Row], seconds: Sequence[Row], shipped: str, path
         f"{told['files']} files of val, {told['fields']} fields, {told['patches']} tissue patches "
         f"of 256 px; {told['machine']}; `{told['command']}`. Fréchet distances are of held-out "
         "features, squared, with 95 % intervals over files. Energies and kurtoses are those of the "
-        "three finest octaves over the original's, finest first, medians over fields. A level "
+        "three finest octaves over the original's, finest first, medians over fields; those of "
+        "chroma are of red and blue over green. A level "
         f"keeps to the guard if all energies are within {ENERGY[0]:g} to {ENERGY[1]:g} and all "
         f"kurtoses within {KURTOSIS[0]:g} to {KURTOSIS[1]:g}."
     )
@@ -128,17 +129,17 @@ def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in (header, rule, *lines))
 
 
-QUALITY = ("Fréchet distance", "PSNR, dB", "energies", "kurtoses", "guard")
+QUALITY = ("Fréchet distance", "PSNR, dB", "energies", "kurtoses", "guard", "chroma")
 
 
 def _quality(row: Row) -> list[str]:
-    energy, kurtosis = (
+    energy, kurtosis, chroma = (
         " ".join(f"{number(row, f'{name}_{i}'):.2f}" for i in OCTAVES)
-        for name in ("energy", "kurtosis")
+        for name in ("energy", "kurtosis", "chroma")
     )
     distance = _interval(row, "fd_held_out", 1)
     told = "kept" if guarded(row) else "broken"
-    return [distance, f"{number(row, 'psnr'):.2f}", energy, kurtosis, told]
+    return [distance, f"{number(row, 'psnr'):.2f}", energy, kurtosis, told, chroma]
 
 
 def _interval(row: Row, name: str, digits: int) -> str:

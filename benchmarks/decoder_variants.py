@@ -3,13 +3,12 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,6 @@ from wsicodec import api
 from wsicodec.bench.fields import Mosaic
 from wsicodec.bench.ours import Drawing, anchor_alone, reseeded, stored
 from wsicodec.bench.output import Levels, Pixels
-from wsicodec.codec import draw as codec_draw
 from wsicodec.codec.state import ByteCache, TileBoard, state
 from wsicodec.errors import ConfigError
 from wsicodec.geometry import PATCH
@@ -34,6 +32,7 @@ RAW = "embeddings not quantised"
 EXCHANGED = "embeddings exchanged"
 PARENT = "starts from the parent's latent"
 UNLOCKED = "colours not locked"
+SCHEDULES = {PARENT: {"start": "parent"}, UNLOCKED: {"colours": "own"}}  # see `draw.Recipe`
 CHANGES = (SHIPPED, ENLARGED, ZEROED, RAW, EXCHANGED, PARENT, UNLOCKED)
 
 
@@ -114,8 +113,10 @@ def drawing(mosaic: Mosaic, variant: Variant, work: Path) -> Iterator[Drawn]:
     if variant.seed:
         path = reseeded(path, variant.seed, folder)
     backend = "auto"
+    if variant.change in SCHEDULES:
+        path = otherwise(path, bundle, SCHEDULES[variant.change], folder)
     if variant.change == PARENT:
-        path, backend = from_parent(path, bundle, folder), "torch"  # ONNX graphs cannot encode
+        backend = "torch"  # ONNX graphs cannot encode
     shown = None
     if variant.change == ENLARGED:
         shown = anchor_alone(mosaic, variant.preset, bundle, folder).levels
@@ -124,14 +125,8 @@ def drawing(mosaic: Mosaic, variant: Variant, work: Path) -> Iterator[Drawn]:
     told = changed_grid(np.asarray(group["embeddings"][...]), mosaic, variant.change, bundle)
     if told is not None:
         tell(group, told)
-    locked = variant.change != UNLOCKED
-    with nullcontext() if locked else mock.patch.object(codec_draw, "lock_colour", _unlocked):
-        yield Drawn(group, mosaic, told, shown, bytes_on_disk(path))
+    yield Drawn(group, mosaic, told, shown, bytes_on_disk(path))
     forget_pixels()
-
-
-def _unlocked(drawn: Floats, parent: Floats) -> Floats:  # noqa: ARG001
-    return drawn
 
 
 def forget_pixels() -> None:
@@ -183,12 +178,12 @@ def partners(owners: NDArray[np.str_]) -> NDArray[np.intp]:
     return found
 
 
-def from_parent(store: Path, bundle: Bundle, folder: Path) -> Path:
-    """A copy of a store that a copy of its bundle draws from the parent's noised latent."""
+def otherwise(store: Path, bundle: Bundle, schedule: Mapping[str, str], folder: Path) -> Path:
+    """A copy of a store that a copy of its bundle draws by another schedule."""
     place = Path(tempfile.mkdtemp(dir=folder))
     shutil.copytree(bundle.path, place / "bundle")
     config = json.loads(json.dumps(bundle.config))
-    config["schedule"]["start"] = "parent"
+    config["schedule"] |= schedule
     (place / "bundle" / "bundle.json").write_text(json.dumps(config), "utf-8")
     new = load_bundle(place / "bundle").fingerprint
     shutil.copytree(store, place / "store")

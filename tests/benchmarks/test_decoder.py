@@ -12,7 +12,7 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("benchmarks.decoder", exc_type=ImportError)
 
 from benchmarks import decoder, decoder_training
-from benchmarks.decoder_jobs import KEYS, Setting, key, plan
+from benchmarks.decoder_jobs import KEYS, Setting, compared_with, key, plan
 from benchmarks.decoder_measures import (
     AMONG,
     JUDGE,
@@ -21,6 +21,7 @@ from benchmarks.decoder_measures import (
     diagonal_distance,
     found_again,
     grey_change,
+    remembered,
 )
 from benchmarks.decoder_plot import plot
 from benchmarks.decoder_sheets import SIDE, chosen, sheet, small_jpeg, write_sheets
@@ -41,7 +42,6 @@ from benchmarks.decoder_variants import (
 )
 from wsicodec.bench.fields import Field, Mosaic, cut, lay_out
 from wsicodec.bench.judging import Judge
-from wsicodec.codec import draw as codec_draw
 from wsicodec.errors import ConfigError
 from wsicodec.metrics.features import Extractor
 from wsicodec.train.config import load_config
@@ -104,12 +104,20 @@ def test_networks_are_told_what_the_way_says(
     np.testing.assert_array_equal(level_0(mosaic, work), shipped, "and nothing stays of it")
 
 
+def local_means(rgb: np.ndarray, side: int = 16) -> np.ndarray:
+    """What `lock_colour` takes of the parent."""
+    blocks = rgb.reshape(rgb.shape[0] // side, side, rgb.shape[1] // side, side, 3)
+    return blocks.mean((1, 3)).repeat(side, 0).repeat(side, 1)
+
+
 def test_unlocked_colours_are_free_only_meanwhile(
     mosaic: Mosaic, work: Path, shipped: np.ndarray
 ) -> None:
-    lock = vars(codec_draw)["lock_colour"]
-    assert (level_0(mosaic, work, change=UNLOCKED) != shipped).any()
-    assert vars(codec_draw)["lock_colour"] is lock
+    free = level_0(mosaic, work, change=UNLOCKED)
+    assert (free != shipped).any()
+    detail = [rgb - local_means(rgb) for rgb in (free.astype(float), shipped.astype(float))]
+    assert np.abs(detail[0] - detail[1]).mean() < np.abs(free - shipped.astype(float)).mean()
+    np.testing.assert_array_equal(level_0(mosaic, work), shipped)
 
 
 def test_drawing_may_start_from_the_parent(mosaic: Mosaic, work: Path, shipped: np.ndarray) -> None:
@@ -211,6 +219,76 @@ def test_a_lattice_that_all_lines_lie_on_is_no_seam(rng: np.random.Generator) ->
     assert border / count > 1.2 * middle / others
 
 
+@pytest.fixture
+def counted(mosaic: Mosaic) -> tuple[Ground, list[int]]:
+    """The field, and how many pictures its judge has looked at in every call."""
+    seen: list[int] = []
+
+    def run(pixels: np.ndarray) -> np.ndarray:
+        seen.append(len(pixels))
+        return pixels.reshape(len(pixels), -1)[:, ::997].astype(np.float64)
+
+    judge = Judge([remembered(Extractor(JUDGE, run))], None, draws=4, similarity=False)
+    return Ground(mosaic, judge), seen
+
+
+def test_a_stored_level_is_judged_once(
+    counted: tuple[Ground, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However the levels below it are drawn, and for each field alone as for all together."""
+    ground, seen = counted
+    anchor = [rgb // 2 for rgb in ground.level(2)]
+    first = ground.figures(2, anchor)
+    assert len(seen) == 2, "the original and the anchor"
+    monkeypatch.setattr(Judge, "pictures", None)
+    assert str(ground.figures(2, [rgb.copy() for rgb in anchor])) == str(first)  # NaN among them
+    [alone] = ground.of_fields(2, anchor)
+    assert alone["psnr"] == first["psnr"]
+    assert alone["own_distance"] > 0
+    assert len(seen) == 2
+    assert "own_distance" not in ground.pictures(2, anchor)[0]
+
+
+def test_other_pixels_are_judged_again(counted: tuple[Ground, list[int]]) -> None:
+    ground, seen = counted
+    darker, lighter = ([rgb // n for rgb in ground.level(2)] for n in (3, 2))
+    assert ground.figures(2, darker)["psnr"] < ground.figures(2, lighter)["psnr"]
+    assert len(seen) == 3
+
+
+def test_seams_of_the_originals_are_looked_at_once(counted: tuple[Ground, list[int]]) -> None:
+    ground, seen = counted
+    ground.seams(0, [rgb // 2 for rgb in ground.level(0)])
+    known, before = ground.across(0), len(seen)
+    ground.seams(0, [rgb // 3 for rgb in ground.level(0)])
+    assert ground.across(0) is known
+    assert len(seen) == before + 2, "squares inside windows and over borders"
+
+
+def test_coloured_flecks_show_in_chroma_alone(
+    counted: tuple[Ground, list[int]], rng: np.random.Generator
+) -> None:
+    ground, _ = counted
+    for level in range(3):
+        true = ground.level(level)
+        assert set(ground.colours(level, true).values()) == {1.0}
+    [rgb] = ground.level(0)
+    fleck = rng.choice([-12, 0, 12], rgb.shape[:2])
+    flecked = rgb.clip(12, 243) + np.stack([fleck, -fleck, 0 * fleck], -1)
+    found = ground.colours(0, [flecked.astype(np.uint8)])
+    assert list(found) == ["chroma_0", "chroma_1", "chroma_2"]
+    assert found["chroma_0"] > 1.5
+    assert ground.figures(0, [flecked.astype(np.uint8)])["energy_0"] == pytest.approx(1, abs=0.1)
+
+
+def test_what_a_reader_gets_comes_before_what_is_compared_with_it() -> None:
+    jobs = plan(["small"], (1, 2, 4, 8))
+    for number, variant in enumerate(jobs):
+        before = compared_with(variant)
+        assert (before is None) == variant.plain
+        assert before is None or before in jobs[:number]
+
+
 def test_the_best_and_the_worst_are_chosen_by_ranks() -> None:
     rows = [
         {"field": name, "level": level, "own_distance": distance}
@@ -238,7 +316,7 @@ def test_sheets_are_written_of_named_fields(mosaic: Mosaic, work: Path, tmp_path
 
 
 def made_up(change: str, level: int, steps: int, value: float, **more: object) -> Row:
-    octaves = {f"{kind}_{i}": "1" for kind in ("energy", "kurtosis") for i in range(3)}
+    octaves = {f"{kind}_{i}": "1" for kind in ("energy", "kurtosis", "chroma") for i in range(3)}
     named = {"fd_held_out_low": value - 1, "fd_held_out_high": value + 1, "fd_held_out": value}
     row = {
         "label": "small", "weights": "b" * 12, "fields_digest": "f", "judges": "j",
@@ -261,7 +339,7 @@ def decoder_columns() -> tuple[str, ...]:
 @pytest.fixture
 def rows() -> list[Row]:
     """Two levels, two step counts, and the enlarged anchor between their distances."""
-    made = [made_up(ENLARGED, level, 1, 50) for level in range(3)]
+    made = [made_up(ENLARGED, level, 1, 50, chroma_0=2.9) for level in range(3)]
     for steps, value in ((1, 60), (4, 40)):
         made += [made_up(SHIPPED, level, steps, value) for level in range(3)]
     return made
@@ -289,10 +367,11 @@ def test_tables_tell_steps_beside_their_time_and_the_anchor(
         ("1", "4", "0.400", "1.00"),
     ]
     assert "4 files of val, 5 fields, 60 tissue patches" in text
+    assert "| 1.00 1.00 1.00 | kept | 2.90 1.00 1.00 |" in text, "chroma beside what it guards not"
 
 
 def test_the_guard_is_of_all_octaves() -> None:
-    assert guarded(made_up(SHIPPED, 0, 1, 1))
+    assert guarded(made_up(SHIPPED, 0, 1, 1, chroma_0=3))
     assert not guarded(made_up(SHIPPED, 0, 1, 1, energy_2=0.79))
     assert not guarded(made_up(SHIPPED, 0, 1, 1, kurtosis_0=1.41))
 
@@ -318,7 +397,7 @@ def test_rows_that_stand_are_not_made_again(
 ) -> None:
     judge = Judge([], _values)
     ground = Ground(mosaic, judge)
-    monkeypatch.setattr(decoder, "ground_of", lambda *_: ground)
+    monkeypatch.setattr(decoder, "ground_of", lambda _: ground)
     done: list[Variant] = []
 
     def do(_: Setting, variant: Variant) -> tuple[list[Row], list[Row]]:
@@ -335,6 +414,8 @@ def test_rows_that_stand_are_not_made_again(
     assert done[first:] == [Variant("small", "standard", 2)]
     header = out.read_text("utf-8").splitlines()[0]
     assert header.split(",")[: len(KEYS)] == list(KEYS)
+    decoder.tables(out, fresh=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_trained_ablations_differ_in_what_they_say_alone() -> None:

@@ -8,6 +8,8 @@ from wsicodec.metrics.pictures import (
     Pixels,
     aligned_and_shifted,
     block_colour_error,
+    chroma,
+    chroma_ratios,
     cut_patches,
     ms_ssim,
     octave_ratios,
@@ -46,6 +48,23 @@ def test_halved_contrast_has_a_quarter_of_the_energy(noise: Pixels) -> None:
     ratios = octave_ratios(noise, noise // 2)
     assert ratios["energy_0"] == pytest.approx(0.25, rel=0.02)
     assert ratios["kurtosis_0"] == pytest.approx(1, rel=0.02)
+
+
+def test_chroma_of_a_red_checkerboard() -> None:
+    """Red 100 apart in every other pixel: 50^2 in red over green alone, none in coarser octaves."""
+    rgb = np.full((32, 32, 3), 80, np.uint8)
+    rgb[..., 0] += (np.indices((32, 32)).sum(0) % 2 * 100).astype(np.uint8)
+    assert chroma(rgb) == [1250, 0, 0]
+
+
+def test_grey_detail_has_no_chroma(noise: Pixels) -> None:
+    assert chroma(noise[..., :1].repeat(3, 2)) == [0, 0, 0]
+
+
+def test_chroma_is_told_over_the_truths(noise: Pixels) -> None:
+    ratios = chroma_ratios(chroma(noise), chroma(noise // 2))
+    assert list(ratios) == ["chroma_0", "chroma_1", "chroma_2"]
+    assert list(ratios.values()) == pytest.approx([0.25] * 3, rel=0.02)
 
 
 def test_block_colour_error_is_the_length_of_a_shift() -> None:

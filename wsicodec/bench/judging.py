@@ -103,7 +103,7 @@ class Judge:
     """What judges, and how long it may take."""
 
     extractors: Sequence[Extractor]
-    embed: Callable[[Pixels], NDArray[np.floating]]
+    embed: Callable[[Pixels], NDArray[np.floating]] | None  # None: no tile is embedded again
     draws: int = 60  # of the bootstrap
     similarity: bool = True  # MS-SSIM, which needs a library
 
@@ -124,7 +124,9 @@ class Judge:
             for name, rows in features.items()
             if len(set(groups)) >= LEAST_FILES and rows.shape[1] <= WIDEST
         }
-        vectors = np.asarray(self.embed(_some(patches)), np.float64) if level == 0 else None
+        vectors = None
+        if level == 0 and self.embed is not None:
+            vectors = np.asarray(self.embed(_some(patches)), np.float64)
         originals = [Original.of(rgb) for rgb in fields]
         return Truth(level, originals, files, tissue, groups, features, resampling, vectors)
 
@@ -140,7 +142,7 @@ class Judge:
             row |= self._distances(extractor, truth, extractor(judged_squares(patches)))
             name = f"fd_{extractor.name}_shifted_over_aligned"
             row[name] = _seams(extractor, truth, drawn) if windows else nan
-        if truth.vectors is not None:
+        if truth.vectors is not None and self.embed is not None:
             again = np.asarray(self.embed(_some(patches)), np.float64)
             row["cosine"] = float(cosines(truth.vectors, again).mean())
             if len(again) > 1:

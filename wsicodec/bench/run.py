@@ -10,18 +10,16 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import cache, partial
-from multiprocessing import get_context
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from wsicodec.bench.fields import Field, gather, lay_out
 from wsicodec.bench.jobs import Job, plan, reduced
 from wsicodec.bench.options import Options
+from wsicodec.bench.spread import spread
 from wsicodec.bench.strips import tiles, truth_name
 from wsicodec.bench.table import FILE_KEYS, Table, outside_of
 from wsicodec.bench.work import LEVELS, Bench, Result
@@ -93,7 +91,7 @@ def run(options: Options, progress: Progress | None = None) -> list[str]:
         with tempfile.TemporaryDirectory(prefix="wsicodec-bench-") as folder:
             work = Path(folder)
             _save(work, fields)
-            bench = _bench(work, name, options, shown(sys.argv))
+            bench = _shared(work, name, options, shown(sys.argv))
             require_judges(list(bench.judge.extractors))  # before hours are spent, not after
             _keep_truth(bench, tables)
             todo = [job for job in plan(options, bench.bundle) if tables.lacks(bench, job)]
@@ -135,7 +133,7 @@ def _bench(work: Path, name: str, options: Options, command: str) -> Bench:
     return Bench(lay_out(name, fields), lay_out(name, fields, gap=0), options, work, command)
 
 
-_shared = cache(_bench)  # of a worker: one group at a time
+_shared = lru_cache(1)(_bench)  # of a process: one group at a time
 
 
 def _do(work: Path, name: str, options: Options, command: str, job: Job) -> Result:
@@ -143,23 +141,8 @@ def _do(work: Path, name: str, options: Options, command: str, job: Job) -> Resu
 
 
 def _results(bench: Bench, todo: Sequence[Job]) -> Iterator[tuple[Job, Result | WsiCodecError]]:
-    workers = min(bench.options.workers or cores(), max(1, len(todo)))
-    if workers == 1:
-        for job in todo:
-            try:
-                yield job, bench.do(job)
-            except WsiCodecError as error:
-                yield job, error
-        return
-    given: tuple[Any, ...] = (bench.work, bench.mosaic.name, bench.options, bench.command)
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        do = partial(_do, *given)
-        waiting = {pool.submit(do, job): job for job in todo}
-        for future in as_completed(waiting):
-            try:
-                yield waiting[future], future.result()
-            except WsiCodecError as error:
-                yield waiting[future], error
+    do = partial(_do, bench.work, bench.mosaic.name, bench.options, bench.command)
+    return spread(do, todo, min(bench.options.workers or cores(), max(1, len(todo))))
 
 
 def _keep_truth(bench: Bench, tables: Tables) -> None:

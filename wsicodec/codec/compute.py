@@ -100,8 +100,10 @@ def _counted(here: State, draw: Draw) -> Draw:
 
 
 def _own(here: State, bundle: Bundle, slide: str, steps: int, backend: str) -> Means:
-    start = str(bundle.config["schedule"].get("start", "noise"))
-    if start == "noise" and choose_backend(backend) == "torch" and (card := find_card()):
+    schedule = bundle.config["schedule"]
+    start, colours = schedule.get("start", "noise"), schedule.get("colours", "parent")
+    plain = (start, colours) == ("noise", "parent")  # what whole batches on a card know
+    if plain and choose_backend(backend) == "torch" and (card := find_card()):
         gatherer = _kept(
             here,
             (bundle.fingerprint, card, steps),
@@ -109,7 +111,7 @@ def _own(here: State, bundle: Bundle, slide: str, steps: int, backend: str) -> M
         )
         return _gathered(here, gatherer, slide)
     networks = _networks(here, bundle, backend)
-    recipe = Recipe(slide, bundle.latent_channels, steps, start)
+    recipe = Recipe(slide, bundle.latent_channels, steps, start, colours)
     draw: Draw = lambda windows: draw_windows(networks, recipe, windows)  # noqa: E731
     return Means(draw, networks.batch, here.workers)
 

@@ -61,6 +61,7 @@ class Recipe:
     channels: int  # of the latent
     steps: int  # network evaluations per window
     start: str = "noise"  # or "parent": ZoomLDM's start from the parent's noised latent
+    colours: str = "parent"  # above 16 pixels; or "own": whatever the networks draw
 
 
 def draw_windows(networks: Drawing, recipe: Recipe, windows: list[Window]) -> list[Pixels]:
@@ -85,7 +86,7 @@ def draw_windows(networks: Drawing, recipe: Recipe, windows: list[Window]) -> li
         schedule.times(recipe.steps, begin),
     )
     pixels = networks.render(np.asarray(latent, np.float32), conditions)
-    return [_finish(drawn, window) for drawn, window in zip(pixels, windows, strict=False)]
+    return [_finish(recipe, drawn, window) for drawn, window in zip(pixels, windows, strict=False)]
 
 
 def blank_tile(parent: Pixels | None, background: tuple[int, int, int], halo: int = HALO) -> Pixels:
@@ -116,9 +117,9 @@ def _enlarged(window: Window) -> Pixels:
     return _to_bytes(double(window.parent.astype(np.float32)))
 
 
-def _finish(drawn: Floats, window: Window) -> Pixels:
+def _finish(recipe: Recipe, drawn: Floats, window: Window) -> Pixels:
     pixels = (drawn.transpose(1, 2, 0) + np.float32(1)) * np.float32(127.5)
-    if window.parent is not None:
+    if window.parent is not None and recipe.colours == "parent":
         pixels = lock_colour(pixels, window.parent.astype(np.float32))
     return _to_bytes(_inner(pixels))
 

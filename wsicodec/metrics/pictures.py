@@ -1,6 +1,6 @@
 """Measures of one picture against another, (h, w, 3) uint8 unless said otherwise."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,17 +54,22 @@ Octaves = list[tuple[float, float]]
 
 def octaves(rgb: Pixels) -> Octaves:
     """Energy and kurtosis of the finest box octaves of the grey picture, finest first."""
-    grey = rgb.astype(np.float64).mean(-1)
     found = []
-    for _ in range(OCTAVES):
-        h, w = (n // 2 * 2 for n in grey.shape)
-        coarse = grey[:h, :w].reshape(h // 2, 2, w // 2, 2).mean((1, 3))
-        band = grey[:h, :w] - coarse.repeat(2, 0).repeat(2, 1)
+    for band in _bands(rgb.astype(np.float64).mean(-1)):
         squares = np.square(band)
         energy = float(squares.mean())
         found.append((energy, float(np.square(squares).mean() / max(energy**2, 1e-12))))
-        grey = coarse
     return found
+
+
+def _bands(image: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
+    """The finest box octaves (h, w, ...) of an image (h, w, ...), finest first."""
+    for _ in range(OCTAVES):
+        h, w = (n // 2 * 2 for n in image.shape[:2])
+        blocks = image[:h, :w].reshape(h // 2, 2, w // 2, 2, *image.shape[2:])
+        coarse = blocks.mean((1, 3))
+        yield image[:h, :w] - coarse.repeat(2, 0).repeat(2, 1)
+        image = coarse
 
 
 def octave_ratios(true: Pixels, drawn: Pixels) -> dict[str, float]:
@@ -78,6 +83,22 @@ def ratios(true: Octaves, drawn: Octaves) -> dict[str, float]:
     for i, ((te, tk), (e, k)) in enumerate(zip(true, drawn, strict=True)):
         row |= {f"energy_{i}": e / max(te, 1e-9), f"kurtosis_{i}": k / max(tk, 1e-9)}
     return row
+
+
+def chroma(rgb: Pixels) -> list[float]:
+    """Energies of the finest box octaves of red and blue over green, finest first.
+
+    Tissue has little detail in differences of colours; coloured flecks that grey hides have much.
+    """
+    red, green, blue = np.moveaxis(rgb.astype(np.float64), -1, 0)
+    pair = np.stack([red - green, blue - green], -1)
+    return [float(np.square(band).mean()) for band in _bands(pair)]
+
+
+def chroma_ratios(true: Sequence[float], drawn: Sequence[float]) -> dict[str, float]:
+    """Drawn over true of what `chroma` gave: `chroma_0` of the finest octave, `_1`, `_2`."""
+    pairs = zip(true, drawn, strict=True)
+    return {f"chroma_{i}": ours / max(theirs, 1e-9) for i, (theirs, ours) in enumerate(pairs)}
 
 
 def block_colour_error(true: Pixels, drawn: Pixels, side: int = 64) -> float:

@@ -2,7 +2,8 @@
 
 On the CPU one window and one thread make a call, as with ONNX Runtime; on CUDA calls are batches
 of a fixed size. Either way a window's pixels do not depend on what is drawn beside it. What a card
-draws goes through `codec.draw_device`, except where drawing starts from the parent's latent.
+draws goes through `codec.draw_device`, except where drawing starts from the parent's latent or
+does not keep to its colours.
 """
 
 from collections.abc import Iterator
