@@ -100,7 +100,7 @@ def test_the_default_is_as_small_as_it_says() -> None:
             "dt": torch.empty(1),
             "parent": torch.empty(1, 3, 128, 128),
             "has_parent": torch.empty(1),
-            "cond": torch.empty(1, 193, 8, 8),
+            "cond": torch.empty(1, 207, 8, 8),
             "mag": torch.empty(1, dtype=torch.int64),
         }
     with FlopCounterMode(display=False) as counter:

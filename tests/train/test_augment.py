@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from wsicodec.train.augment import AugmentConfig, StainBend, draw_bend, jpeg_again, resize, turn
+from wsicodec.train.augment import (
+    AugmentConfig,
+    StainBend,
+    draw_bend,
+    jpeg_again,
+    resize,
+    shrink,
+    turn,
+)
 
 
 def test_the_eight_turns_differ_and_keep_every_pixel(rng: np.random.Generator) -> None:
@@ -35,3 +43,14 @@ def test_resampling_and_jpeg_keep_colours(rng: np.random.Generator) -> None:
     image[::4] = (120, 70, 150)
     for other in (resize(image, 32), jpeg_again(image, 90)):
         assert np.abs(other.mean((0, 1)) - image.mean((0, 1))).max() < 2
+
+
+@pytest.mark.parametrize("zoom", [0.8, 1.25])
+def test_other_scales_are_coarser_ones(zoom: float) -> None:
+    rgb = np.full((100, 60, 3), 90, np.uint8)
+    rgb[50:] = 200
+    found = shrink(rgb, zoom)
+    assert found.shape == (80, 48, 3)
+    assert (found[:38] == 90).all()
+    assert (found[42:] == 200).all()
+    assert shrink(rgb, 1.0) is rgb

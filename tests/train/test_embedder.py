@@ -227,9 +227,14 @@ def test_run_is_compared_and_its_rates_are_measured(drawn: DataConfig, tmp_path:
     train(training(drawn, folder, total=8))
     for _ in range(2):
         rows = compare(Judgement((str(folder),), data=drawn, table=str(table)))
-    assert [row["embedder"] for row in rows] == ["mean colour", "untrained", "run"]
+    assert [row["embedder"] for row in rows] == [
+        "mean colour",
+        "stain statistics",
+        "untrained",
+        "run",
+    ]
     with table.open(encoding="utf-8") as lines:
-        assert len(list(csv.DictReader(lines))) == 6
+        assert len(list(csv.DictReader(lines))) == 8
     rates, prefixes = (4.0, 12.0), (2, 6, 48)
     to = str(tmp_path / "rates.csv")
     low, high, short, long = sweep(

@@ -1,6 +1,7 @@
 """The whole recipe at toy length: every stage on the output of those before it."""
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -8,21 +9,30 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.train.toys import AUTOENCODER, RENDERER, UNET, VIT
+from tests.train.toys import AUTOENCODER, RENDERER, SUMMARIZER, UNET, VIT, WIDTH
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from wsicodec.errors import BundleError  # noqa: E402
+from wsicodec.errors import BundleError, ConfigError  # noqa: E402
 from wsicodec.models.bundle import Bundle  # noqa: E402
 from wsicodec.models.vit import VisionTransformer, VitConfig  # noqa: E402
 from wsicodec.train import checkpoint, stages  # noqa: E402
-from wsicodec.train.config import build, load_config  # noqa: E402
+from wsicodec.train.bundle import load_zoomldm  # noqa: E402
+from wsicodec.train.config import build, load_config, to_record  # noqa: E402
 from wsicodec.train.data import (  # noqa: E402
     DataConfig,
     load_pictures,
 )
+from wsicodec.train.few_steps_stage import (  # noqa: E402
+    LADDER,
+    METHODS,
+    SMALLEST,
+    FewStepsStage,
+    FewStepsTraining,
+)
+from wsicodec.train.loop import Run  # noqa: E402
 from wsicodec.train.variants import VariantConfig, load_variants  # noqa: E402
 from wsicodec.train.zoomldm import ZoomStage, ZoomTraining  # noqa: E402
 
@@ -37,7 +47,8 @@ class Recipe:
     def __init__(self, root: Path, tissue: Path, cache: Path) -> None:
         self.root = root
         self.data = {"root": str(tissue), "cache": str(cache)}
-        self.variants = {"folder": self.at("variants"), "count": 2}
+        level = {"scale_share": 0.0}  # so that shapes are known
+        self.variants = {"folder": self.at("variants"), "count": 2, "augment": level}
 
     def at(self, name: str) -> str:
         return str(self.root / name)
@@ -51,8 +62,14 @@ class Recipe:
         return {
             "folder": self.at("zoomldm"), "autoencoder": self.at("autoencoder"),
             "tables": self.at("codec"), "sides": [192, 128], "data": self.data,
-            "model": {"unet": UNET, "summarizer": {"embedding_width": 24, "width": 8, "blocks": 1}},
+            "model": {"unet": UNET, "summarizer": SUMMARIZER},
             "variants": self.variants, "loop": LOOP, "rate": RATE,
+        }  # fmt: skip
+
+    def few_steps(self, method: str) -> dict[str, Any]:
+        return {
+            "folder": self.at(f"few_steps_{method}"), "start": self.at("zoomldm"), "share": 0.5,
+            "method": method, "zoomldm": self.zoomldm(), "loop": LOOP, "rate": RATE,
         }  # fmt: skip
 
 
@@ -76,8 +93,9 @@ def recipe(
     recipe.run("variants", made | parts)
     recipe.run("codec", {"folder": recipe.at("codec"), "bytes_per_vector": 12.0} | parts)
     recipe.run("zoomldm", recipe.zoomldm())
+    recipe.run("few_steps", recipe.few_steps("shortcut"))
     distill = {
-        "folder": recipe.at("distill"), "start": recipe.at("zoomldm"), "critic": 8,
+        "folder": recipe.at("distill"), "start": recipe.at("few_steps_shortcut"), "critic": 8,
         "zoomldm": recipe.zoomldm() | {"sides": [192]}, "renderer": RENDERER,
         "loop": LOOP, "rate": RATE,
     }  # fmt: skip
@@ -111,7 +129,12 @@ def test_chains_are_measured_level_by_level(recipe: Recipe) -> None:
 
 
 def test_every_stage_logs_what_it_did(recipe: Recipe) -> None:
-    for name, column in (("autoencoder", "psnr"), ("zoomldm", "error"), ("distill", "critic")):
+    for name, column in (
+        ("autoencoder", "psnr"),
+        ("zoomldm", "error"),
+        ("few_steps_shortcut", "shift"),
+        ("distill", "critic"),
+    ):
         header, *rows = (recipe.root / name / "log.csv").read_text("utf-8").splitlines()
         assert column in header.split(",")
         assert len(rows) == 3
@@ -129,7 +152,7 @@ def test_variants_agree_with_their_pixels(recipe: Recipe) -> None:
         assert variant.drawn is not None
         assert variant.drawn.shape == (192, 192, 3)
         grid, valid = variant.embeddings() or pytest.fail("no embeddings")
-        assert grid.shape == (2, 2, 24)
+        assert grid.shape == (2, 2, WIDTH)
         assert valid.all()
     one, other = (np.asarray(v.crop(1, 0, 0, 192)) for v in (variants[0], variants[4]))
     assert variants[0].folder.name == variants[4].folder.name
@@ -143,7 +166,51 @@ def test_samples_follow_from_their_index(recipe: Recipe) -> None:
     assert not np.array_equal(first["noise"], other["noise"])
     assert first["latent"].shape == (4, 16, 16)
     assert first["parent"].shape == (3, 64, 64)
-    assert first["cond"].shape == (25, 4, 4)
+    assert first["cond"].shape == (WIDTH + 1, 4, 4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_way_to_few_steps_learns_and_resumes(recipe: Recipe, method: str) -> None:
+    config = build(FewStepsTraining, recipe.few_steps(method))
+
+    def make(name: str) -> Run:
+        here = dataclasses.replace(config, folder=recipe.at(name))
+        return Run(FewStepsStage(here), here.loop, here.rate, Path(here.folder), to_record(here))
+
+    whole, cut = make(f"{method}_whole"), make(f"{method}_cut")
+    start = {k: v.clone() for k, v in whole.stage.model.state_dict().items()}
+    losses = [whole.step()["loss"] for _ in range(3)]
+    assert [cut.step()["loss"] for _ in range(2)] == losses[:2]
+    cut.save()
+    cut.step()  # what a kill loses
+    assert make(f"{method}_cut").step()["loss"] == losses[2]
+    for part in ("zoomldm.", "slow."):
+        weights = whole.stage.model.state_dict().items()
+        moved = [k for k, v in weights if k.startswith(part) and not torch.equal(v, start[k])]
+        assert len(moved) > 20, part
+    trained = {
+        k.partition(".")[0] for k, p in whole.stage.model.named_parameters() if p.requires_grad
+    }
+    assert trained == {"zoomldm"}
+
+
+def test_a_run_to_few_steps_is_a_denoisers_run(recipe: Recipe) -> None:
+    folder = Path(recipe.at("few_steps_shortcut"))
+    tensors, _ = checkpoint.load(folder)
+    for name, value in load_zoomldm(folder)[0].state_dict().items():
+        torch.testing.assert_close(value, tensors[f"average.zoomldm.{name}"])
+
+
+def test_large_steps_are_taken_where_samplers_take_them(recipe: Recipe) -> None:
+    stage = FewStepsStage(build(FewStepsTraining, recipe.few_steps("shortcut")))
+    samples = [stage.sample(i) for i in range(60)]
+    large = [(float(s["t"]), float(s["dt"])) for s in samples if s["dt"] > SMALLEST]
+    assert 20 < len(large) < 40
+    assert {step for _, step in large} == set(LADDER)
+    assert all(t >= step and t / step == round(t / step) for t, step in large)
+    assert all(s["dt"] <= s["t"] for s in samples)
+    with pytest.raises(ConfigError, match="expected a method"):
+        FewStepsStage(build(FewStepsTraining, recipe.few_steps("magic")))
 
 
 def test_the_bundle_draws_the_same_on_both_runtimes(recipe: Recipe) -> None:
@@ -153,12 +220,12 @@ def test_the_bundle_draws_the_same_on_both_runtimes(recipe: Recipe) -> None:
     rng = np.random.default_rng(0)
     patches = rng.integers(0, 256, (3, 256, 256, 3), np.uint8)
     ours, theirs = (load_embedder(bundle, kind)(patches) for kind in ("onnx", "torch"))
-    assert ours.shape == (3, 24)
+    assert ours.shape == (3, WIDTH)
     np.testing.assert_allclose(ours, theirs, atol=1e-3)
     known = Conditions(
         rng.uniform(-1, 1, (1, 3, 160, 160)).astype(np.float32),
         np.ones(1, np.float32),
-        rng.standard_normal((1, 25, 10, 10)).astype(np.float32),
+        rng.standard_normal((1, WIDTH + 1, 10, 10)).astype(np.float32),
         np.zeros(1, np.int64),
     )
     x = rng.standard_normal((1, 4, 40, 40)).astype(np.float32)

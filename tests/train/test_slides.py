@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.train.toys import AUTOENCODER, UNET, VIT
+from tests.train.toys import AUTOENCODER, SUMMARIZER, UNET, VIT, WIDTH
 from wsicodec.errors import ConfigError, MppError
 from wsicodec.geometry import PATCH, Region
 from wsicodec.resample import box_reduce
@@ -189,18 +189,17 @@ class Runs:
 
         folder = self.root / "early"
         folder.mkdir(exist_ok=True)
-        vectors = np.random.default_rng(0).normal(0, 1, (200, 24)).astype(np.float32)
+        vectors = np.random.default_rng(0).normal(0, 1, (200, WIDTH)).astype(np.float32)
         tensors = fit_tables(vectors, step=0.5).to_tensors()
         save_file(dict(tensors), folder / "codec.safetensors")
         (folder / "scale.json").write_text('{"embedding_scale": 1.0}', "utf-8")
         return str(folder)
 
     def zoomldm(self) -> dict[str, Any]:
-        summarizer = {"embedding_width": 24, "width": 8, "blocks": 1}
         return {
             "folder": self.at("zoomldm"), "autoencoder": self.at("autoencoder"),
             "tables": self.at("codec"), "sides": [64], "data": self.data,
-            "model": {"unet": UNET, "summarizer": summarizer},
+            "model": {"unet": UNET, "summarizer": SUMMARIZER},
             "variants": self.variants, "loop": LOOP, "rate": RATE,
         }  # fmt: skip
 

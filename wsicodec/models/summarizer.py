@@ -14,7 +14,7 @@ from wsicodec.models.blocks import ChannelNorm, ResBlock, from_json, to_json
 class SummarizerConfig:
     """Sizes of a Summarizer."""
 
-    embedding_width: int = 192  # d of the embedding grid; the map has one channel more
+    embedding_width: int = 206  # d of the embedding grid; the map has one channel more
     width: int = 128
     blocks: int = 2
 

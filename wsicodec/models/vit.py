@@ -1,6 +1,7 @@
 """A vision transformer with the tensor names and the position interpolation of HIPT's ViT-256.
 
     images -> patch_embed -> [cls_token, cells] + pos_embed -> blocks -> norm -> the class token
+    images -> stain statistics, where the configuration wants them behind it
 
 Pre-norm, qkv with bias, exact GELU, no LayerScale (Dosovitskiy et al. 2021, in DINO's form, Caron
 et al. 2021; Chen et al. 2022 for HIPT).
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsicodec.errors import ConfigError
+from wsicodec.models.stain_statistics import STATISTICS, StainStatistics
 
 NORM_EPSILON = 1e-6
 POSITION_OFFSET = 0.1  # cells; DINO adds it before it divides, and weights are used to it
@@ -31,19 +33,27 @@ class VitConfig:
     patch: int = 16  # pixels a side of what becomes one token
     train_size: int = 224  # pixels a side that the position table was made for
     mlp_ratio: int = 4
+    statistics: int = 0  # stain statistics behind the class token: none, or STATISTICS
 
     def __post_init__(self) -> None:
-        fits = min(dataclasses.astuple(self)) > 0
+        fits = min(dataclasses.astuple(self)[:-1]) > 0
         if not fits or self.width % self.heads or self.train_size % self.patch:
             raise ConfigError(
                 "expected positive sizes, a width divisible by the heads and a training size "
                 f"divisible by the patch, got {self}"
             )
+        if self.statistics not in (0, STATISTICS):
+            raise ConfigError(f"expected 0 or {STATISTICS} stain statistics, got {self.statistics}")
 
     @property
     def cells(self) -> int:
         """Tokens a side of an image of the training size."""
         return self.train_size // self.patch
+
+    @property
+    def embedding_width(self) -> int:
+        """Values of the vector that an image becomes."""
+        return self.width + self.statistics
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-safe copy; `from_json` is its inverse."""
@@ -126,6 +136,7 @@ class VisionTransformer(nn.Module):
         self.patch_embed = PatchEmbed(config)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width, eps=NORM_EPSILON)
+        self.stains = StainStatistics() if config.statistics else None
         self.apply(_start)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
@@ -171,7 +182,12 @@ class VisionTransformer(nn.Module):
             bias[:width] = -(weight[:width].flatten(1).double() @ mean).to(bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embed images (n, 3, h, w) in [-1, 1]; gives the normalised class token (n, width)."""
+        """Embed images (n, 3, h, w) in [-1, 1]; gives (n, width + statistics)."""
+        token = self.token(images)
+        return token if self.stains is None else torch.cat((token, self.stains(images)), 1)
+
+    def token(self, images: Tensor) -> Tensor:
+        """The normalised class token (n, width) of images (n, 3, h, w) in [-1, 1]."""
         cells = self.patch_embed(images)
         x = torch.cat((self.cls_token.expand(cells.shape[0], -1, -1), cells), 1)
         x = x + self.positions(images.shape[2], images.shape[3])

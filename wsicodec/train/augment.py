@@ -74,6 +74,19 @@ def draw_zoom(rng: np.random.Generator, config: AugmentConfig) -> float:
     return float(2.0**amount) if zoomed else 1.0
 
 
+def shrink(rgb: Pixels, zoom: float) -> Pixels:
+    """A picture with its sides divided by `zoom`, or by its inverse if that is below 1.
+
+    A picture may not be enlarged to stand for another scale: its finest octave would be empty.
+    """
+    factor = min(zoom, 1 / zoom)
+    if factor == 1:
+        return rgb
+    height, width = (max(1, round(side * factor)) for side in rgb.shape[:2])
+    smaller = Image.fromarray(rgb).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(smaller)
+
+
 def resize(rgb: Pixels, side: int) -> Pixels:
     """Square pixels resampled to `side` (bicubic, antialiased)."""
     if rgb.shape[:2] == (side, side):

@@ -110,7 +110,7 @@ def write(plan: BundlePlan) -> Path:
         export.round_weights(module)
         parts |= export.weights_part(module, name)
     parts |= export.codec_part(tables)
-    channels, width = autoencoder.config.latent_channels, embedder.config.width
+    channels, width = autoencoder.config.latent_channels, embedder.config.embedding_width
     images = torch.rand(8, 3, PATCH, PATCH) * 2 - 1
     parts |= export.network_part(
         embedder,

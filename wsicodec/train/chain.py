@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from wsicodec.diffusion.windows import conditioning_map, lock_colour
 from wsicodec.geometry import Region
-from wsicodec.metrics.pictures import octave_ratios, psnr
+from wsicodec.metrics.pictures import chroma, chroma_ratios, octave_ratios, psnr
 from wsicodec.models.autoencoder import FACTOR
 from wsicodec.models.renderer import Renderer
 from wsicodec.models.zoomldm import ZoomLDM
@@ -53,7 +53,12 @@ def true_levels(rgb: Pixels) -> list[Pixels]:
 
 def draw_chain(field: Field, networks: Networks, steps: int, bpp: float) -> list[Pixels]:
     """Levels 0 to ANCHOR as decoded: the last one coded, the finer ones drawn."""
-    levels = [_anchor(true_levels(field.rgb)[ANCHOR], bpp)]
+    return draw_below(field, networks, steps, coded_anchor(field, bpp))
+
+
+def draw_below(field: Field, networks: Networks, steps: int, anchor: Pixels) -> list[Pixels]:
+    """The same from a coded level ANCHOR."""
+    levels = [anchor]
     for level in reversed(range(ANCHOR)):
         levels.insert(0, draw_level(field, networks, levels[0], level, steps))
     return levels
@@ -94,11 +99,14 @@ def enlarge(rgb: Pixels, times: int) -> Pixels:
 
 
 def compare(ours: Pixels, true: Pixels) -> dict[str, float]:
-    """PSNR, and per octave the ratios of energy and kurtosis to the truth's."""
-    return {"psnr": psnr(true, ours), **octave_ratios(true, ours)}
+    """PSNR, and per octave the ratios of energy, kurtosis and chroma to the truth's."""
+    colours = chroma_ratios(chroma(true), chroma(ours))
+    return {"psnr": psnr(true, ours), **octave_ratios(true, ours), **colours}
 
 
-def _anchor(rgb: Pixels, bpp: float) -> Pixels:
+def coded_anchor(field: Field, bpp: float) -> Pixels:
+    """Level ANCHOR of a field after the anchor's codec; `bpp` is of level-0 pixels."""
+    rgb = true_levels(field.rgb)[ANCHOR]
     return code_anchor(rgb, anchor_quality(rgb, 1.0, bpp))
 
 
@@ -114,13 +122,13 @@ def measure(
     rows: dict[tuple[int, int], list[dict[str, float]]] = {}
     for field in fields:
         true = true_levels(field.rgb)
-        anchor = _anchor(true[ANCHOR], bpp)
+        anchor = coded_anchor(field, bpp)
         for level in range(ANCHOR):
             rows.setdefault((level, 0), []).append(
                 compare(enlarge(anchor, ANCHOR - level), true[level])
             )
         for count in steps:
-            drawn = draw_chain(field, networks, count, bpp)
+            drawn = draw_below(field, networks, count, anchor)
             for level in range(ANCHOR):
                 rows.setdefault((level, count), []).append(compare(drawn[level], true[level]))
     return [{"level": k[0], "steps": k[1], **medians(v)} for k, v in sorted(rows.items())]

@@ -38,11 +38,7 @@ def measure_chain(config: ChainMeasurement) -> None:
     """Draw the fields' chains and write the medians; 0 steps is the enlarged anchor."""
     zoomldm, facts = load_zoomldm(Path(config.zoomldm))
     networks = Networks(zoomldm, load_renderer(Path(config.zoomldm))[0])
-    tensors, scale = load_tables(Path(config.tables))
-    embed = patch_embedder(Path(config.embedder), config.embedder_prefix)
-    tables = EmbeddingTables.from_tensors(tensors)
-    bare = choose_fields(config)
-    fields = [dataclasses.replace(f, grid=field_grid(f, embed, tables, scale)) for f in bare]
+    fields = embedded_fields(config)
     rows = measure(fields, networks, config.steps, config.bpp)
     Path(config.out).parent.mkdir(parents=True, exist_ok=True)
     common = {"patches": facts["seen"], "fields": len(fields), "bpp": config.bpp}
@@ -50,6 +46,15 @@ def measure_chain(config: ChainMeasurement) -> None:
         writer = csv.DictWriter(lines, [*common, *rows[0]])
         writer.writeheader()
         writer.writerows(common | {k: round(v, 4) for k, v in row.items()} for row in rows)
+
+
+def embedded_fields(config: ChainMeasurement) -> list[Field]:
+    """The fields of `choose_fields` with their embeddings."""
+    tensors, scale = load_tables(Path(config.tables))
+    embed = patch_embedder(Path(config.embedder), config.embedder_prefix)
+    tables = EmbeddingTables.from_tensors(tensors)
+    bare = choose_fields(config)
+    return [dataclasses.replace(f, grid=field_grid(f, embed, tables, scale)) for f in bare]
 
 
 def choose_fields(config: ChainMeasurement) -> list[Field]:

@@ -21,14 +21,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wsicodec.models.stain_statistics import (
+    CHANNELS,
+    FAINTEST,
+    OCTAVES,
+    TINT,
+    octave_energies,
+    optical_density,
+    tint,
+)
 from wsicodec.models.vit import VisionTransformer, VitConfig
 
 THUMBNAIL = 8  # cells a side of the optical density that is read out
 TEXTURE = 4  # cells a side of the octave energies that are read out
-OCTAVES = 3
 QUANTILES = 8  # of the whole crop's density
-CHANNELS = (0, 1)  # red, where haematoxylin absorbs, and green, where both stains do
-TINT = 5  # two chromaticities of the whole crop and three contrasts
 READOUT = (
     3 * THUMBNAIL**2,
     len(CHANNELS) * OCTAVES * (TEXTURE**2 + 1),
@@ -102,12 +108,11 @@ class Distillation(nn.Module):
         """
         config, (count, views) = self.config, large.shape[:2]
         with torch.no_grad():
-            scores = self.teacher_head(self.teacher(large.flatten(0, 1)))
+            scores = self.teacher_head(self.teacher.token(large.flatten(0, 1)))
             target = balanced(scores / config.teacher_temperature).unflatten(0, (count, views))
-        vectors = self.student(large.flatten(0, 1)).unflatten(0, (count, views))
-        every = torch.cat(
-            (vectors, self.student(small.flatten(0, 1)).unflatten(0, (count, small.shape[1]))), 1
-        )
+        vectors = self.student.token(large.flatten(0, 1)).unflatten(0, (count, views))
+        others = self.student.token(small.flatten(0, 1)).unflatten(0, (count, small.shape[1]))
+        every = torch.cat((vectors, others), 1)
         said = (self.head(every) / config.student_temperature).log_softmax(-1)
         distil = cross_entropy(target, said)
         density = readout_loss(
@@ -156,39 +161,16 @@ def readout_target(images: Tensor) -> Tensor:
     octaves of CHANNELS, in the whole crop and in TEXTURE x TEXTURE cells. Stain: quantiles of
     CHANNELS over the crop. Tint: see `tint`. All scaled to a deviation near one.
     """
-    density = -torch.log((images + 1) / 2 * (255 / 256) + 1 / 256)
+    density = optical_density(images)
     thumbnail = F.adaptive_avg_pool2d(density, THUMBNAIL)
     stains, energies = density[:, CHANNELS], []
     levels = torch.linspace(0.02, 0.98, QUANTILES, device=images.device)
     quantiles = stains.flatten(2).sort(-1).values[..., (levels * stains[0, 0].numel()).long()]
-    for _ in range(OCTAVES):
-        coarse = F.avg_pool2d(stains, 2)
-        detail = (stains - F.interpolate(coarse, scale_factor=2.0, mode="nearest")).square()
+    for detail in octave_energies(stains):
         cells = (F.adaptive_avg_pool2d(detail, side) for side in (1, TEXTURE))
-        energies += [cell.add(1e-4).log().flatten(1) + 5 for cell in cells]
-        stains = coarse
+        energies += [cell.add(FAINTEST).log().flatten(1) + 5 for cell in cells]
     layout, stain = (((part - 0.5) / 0.35).flatten(1) for part in (thumbnail, quantiles))
     return torch.cat([layout, *energies, stain, tint(density)], 1)
-
-
-def tint(density: Tensor) -> Tensor:
-    """Chromaticities and contrasts (n, TINT) of optical densities (n, 3, h, w).
-
-    Chromaticities are ratios of mean densities, so they tell the stains' hue whatever their amount
-    (van der Laak et al. 2000). They vary little, but it is they that tell one slide from another:
-    a vector that tells quantiles alone loses them. Contrasts: log deviations of the channels, as
-    their mean and two differences. Centres and scales are those of training tissue.
-    """
-    red, green, blue = density.mean((2, 3)).unbind(1)
-    grey = (red + green + blue) / 3
-    hue = [
-        ((red - blue) / (grey + 0.1) + 0.13) / 0.32,
-        ((green - grey) / (grey + 0.1) - 0.35) / 0.11,
-    ]
-    red, green, blue = (density.flatten(2).std(2) + 1e-2).log().unbind(1)
-    whole, across, middle = (red + green + blue) / 3, red - blue, green - (red + blue) / 2
-    contrast = [(whole + 1.67) / 0.64, across / 0.51, (middle - 0.46) / 0.25]
-    return torch.stack([*hue, *contrast], 1)
 
 
 def spread_loss(vectors: Tensor) -> Tensor:

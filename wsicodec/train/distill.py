@@ -27,7 +27,7 @@ from wsicodec.train.bundle import load_renderer, load_zoomldm
 from wsicodec.train.data import generator
 from wsicodec.train.learning_rate import RateConfig
 from wsicodec.train.loop import LoopConfig, Sample
-from wsicodec.train.texture import texture_loss
+from wsicodec.train.texture import chroma, grey, texture_loss
 from wsicodec.train.zoomldm import ZoomStage, ZoomTraining, draw, render, sheet_of
 
 BORDER = 16  # pixels a side of a window that nobody judges: they have too little around them
@@ -45,7 +45,8 @@ class DistillTraining:
     close: float = 0.0  # weight of the pixels' absolute error
     near: float = 1.0  # weight of the absolute error of 4 x 4 pixels' means
     agree: float = 0.0  # weight of how far neighbouring windows disagree where they meet
-    texture: float = 0.015  # weight of the local energies of the pixels' octaves
+    texture: float = 0.03  # weight of the local energies of the octaves of grey
+    chroma: float = 0.03  # the same of differences of colours
     fool: float = 0.2  # weight of what the critic thinks of drawn pixels
     match: float = 2.0  # weight of how far it sees other things in them than in real ones
     flat: float = 30.0  # weight of the critic's gradient penalty
@@ -121,8 +122,11 @@ class DistillStage:
             logs["agree"] = self._disagreement(batch, whole)
             loss = loss + config.agree * logs["agree"]
         if config.texture:
-            logs["texture"] = texture_loss(_grey(ours), _grey(real))
+            logs["texture"] = texture_loss(grey(ours), grey(real))
             loss = loss + config.texture * logs["texture"]
+        if config.chroma:
+            logs["chroma"] = texture_loss(chroma(ours), chroma(real))
+            loss = loss + config.chroma * logs["chroma"]
         terms |= {name: value.detach() for name, value in logs.items()}
         if config.fool == 0:
             return loss, terms
@@ -207,7 +211,3 @@ def _judged(image: Tensor) -> Tensor:
 def _pixels(rgb: Tensor) -> Tensor:
     """Bytes to [-1, 1]."""
     return rgb.float().div(127.5).sub(1)
-
-
-def _grey(rgb: Tensor) -> Tensor:
-    return rgb.mean(1, keepdim=True)

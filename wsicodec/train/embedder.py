@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from wsicodec.geometry import PATCH
+from wsicodec.models.stain_statistics import STATISTICS, measured
 from wsicodec.models.vit import VitConfig
 from wsicodec.train import augment, checkpoint
 from wsicodec.train.augment import AugmentConfig
@@ -16,6 +18,8 @@ from wsicodec.train.data import DataConfig, Pixels, Sampler, generator, load_pla
 from wsicodec.train.dino import DinoConfig, Distillation
 from wsicodec.train.learning_rate import RateConfig
 from wsicodec.train.loop import LoopConfig, Sample
+
+FITTED, BATCH = 1024, 16  # patches that stain statistics are fitted to, and of them at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,9 @@ class EmbedderTraining:
 
     folder: str = "runs/embedder"
     start: str = ""  # run to begin from; what does not fit begins anew
-    model: VitConfig = field(default_factory=lambda: VitConfig(192, 5, 3, train_size=256))
+    model: VitConfig = field(
+        default_factory=lambda: VitConfig(192, 5, 3, train_size=256, statistics=STATISTICS)
+    )
     dino: DinoConfig = field(default_factory=DinoConfig)
     crops: CropConfig = field(default_factory=CropConfig)
     data: DataConfig = field(
@@ -125,13 +131,30 @@ class EmbedderStage:
         large, small = (batch[name].float().div(127.5).sub(1) for name in ("large", "small"))
         return self.model.loss(large, small)
 
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Fit the stain statistics, which then vary as much as the class token does."""
+        teacher = self.model.teacher
+        if teacher.stains is None:
+            return
+        rng = generator(self.config.loop.seed, 2**41)
+        parts = [self._patches(rng) for _ in range(FITTED // BATCH)]
+        variance = torch.cat([teacher.token(part) for part in parts]).var(0).sum()
+        values = torch.cat([measured(part) for part in parts])
+        teacher.stains.fit(values, float((variance / STATISTICS).sqrt()))
+
+    def _patches(self, rng: np.random.Generator) -> Tensor:
+        """Patches (BATCH, 3, PATCH, PATCH) at 20x, as they will be embedded, in [-1, 1]."""
+        windows = [self.sampler.read(self.sampler.draw_at(rng, 0, PATCH)) for _ in range(BATCH)]
+        return torch.from_numpy(np.stack(windows)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+
     def sheet(self) -> NDArray[np.uint8]:
         """Eight samples, one a column: their large crops, then what the vector tells of them."""
         from wsicodec.train.dino import READOUT, THUMBNAIL
 
         crops = np.stack([self.sample(2**40 + i)["large"] for i in range(8)])
         large = torch.from_numpy(crops[:, 0]).float().div(127.5).sub(1)
-        told = self.model.readout(self.model.student(large))[:, : READOUT[0]]
+        told = self.model.readout(self.model.student.token(large))[:, : READOUT[0]]
         density = told.unflatten(1, (3, THUMBNAIL, THUMBNAIL)) * 0.35 + 0.5
         light = density.neg().exp().clamp(0, 1).mul(255).byte().numpy()
         side = self.config.crops.large

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from wsicodec.errors import ConfigError
 from wsicodec.geometry import PATCH
+from wsicodec.models.stain_statistics import measured
 from wsicodec.models.vit import VisionTransformer
 from wsicodec.train.bundle import load_embedder
 from wsicodec.train.data import DataConfig, Picture, Pixels, load_pictures
@@ -89,14 +91,13 @@ def find_patches(pictures: list[Picture], most_per_picture: int, step: int = PAT
 
 
 @torch.inference_mode()
-def embed(model: VisionTransformer, patches: PatchSet, batch: int = 16) -> Vectors:
-    """Vectors (n, width) of all patches."""
-    model.eval()
+def embed(network: Callable[[Tensor], Tensor], patches: PatchSet, batch: int = 16) -> Vectors:
+    """Vectors (n, width) that a network in evaluation gives of all patches."""
     parts = []
     for first in range(0, len(patches), batch):
         rgb = patches.read(range(first, min(first + batch, len(patches))))
         images = torch.from_numpy(rgb).permute(0, 3, 1, 2).float().mul(2 / 255).sub(1)
-        parts.append(model(images.contiguous()).numpy())
+        parts.append(network(images.contiguous()).numpy())
     return np.concatenate(parts)
 
 
@@ -107,6 +108,11 @@ def mean_colour(patches: PatchSet) -> Vectors:
         rgb = patches.read([row])[0].reshape(-1, 3).astype(np.float32)
         rows.append(np.concatenate((rgb.mean(0), rgb.std(0))))
     return np.stack(rows)
+
+
+def stain_statistics(patches: PatchSet) -> Vectors:
+    """What `models.stain_statistics` measures of patches, as it is (n, STATISTICS)."""
+    return embed(measured, patches)
 
 
 def retrieval(vectors: NDArray[np.floating], names: Sequence[str]) -> float:
@@ -241,11 +247,15 @@ def probe_within(vectors: Vectors, labels: Sequence[str], names: Sequence[str]) 
 def judge(
     fit: PatchSet, test: PatchSet, fit_vectors: Vectors, vectors: Vectors
 ) -> dict[str, float]:
-    """All figures of one embedding."""
+    """All figures of one embedding; plain ones are of its vectors as a store keeps them."""
     a, b = standardize(fit_vectors, vectors)
     names, white = test.names(), whiten(fit_vectors, vectors, WHITENED)
     found, found_white = precision(b, names), precision(white, names)
+    found_plain = precision(vectors, names)
     return {
+        "retrieval_plain": retrieval(vectors, names),
+        "precision_plain": found_plain[0],
+        "precision_plain_error": found_plain[1],
         "retrieval_euclid": retrieval(b, names),
         "retrieval_cosine": retrieval(unit(b), names),
         "retrieval_whitened": retrieval(white, names),
@@ -270,18 +280,21 @@ class Judgement:
 
 
 def compare(config: Judgement) -> list[dict[str, Any]]:
-    """Append rows for mean colour, the first run's network untrained, and every run."""
+    """Append rows for mean colour, stain statistics, the first run's token untrained, every run."""
     fit = find_patches(load_pictures(config.data), FIT_PER_PICTURE)
     held = dataclasses.replace(config.data, split="val")
     test = find_patches(load_pictures(held), TEST_PER_PICTURE)
-    figures = judge(fit, test, mean_colour(fit), mean_colour(test))
-    rows = [_row("mean colour", 0, figures, len(test), "")]
+    rows = []
+    for name, measure in (("mean colour", mean_colour), ("stain statistics", stain_statistics)):
+        figures = judge(fit, test, measure(fit), measure(test))
+        rows.append(_row(name, 0, figures, len(test), ""))
     for number, folder in enumerate(config.runs):
         model, facts = load_embedder(Path(folder), config.prefix)
         candidates = [(Path(folder).name, int(facts["seen"]), model)]
         if number == 0:
             torch.manual_seed(0)
-            candidates.insert(0, ("untrained", 0, VisionTransformer(model.config)))
+            token = dataclasses.replace(model.config, statistics=0)
+            candidates.insert(0, ("untrained", 0, VisionTransformer(token).eval()))
         for name, seen, network in candidates:
             started = time.process_time()
             vectors = embed(network, fit), embed(network, test)

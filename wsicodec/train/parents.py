@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wsicodec.models.edm import SMOOTH
 from wsicodec.resample import double
 from wsicodec.train.data import Window
 from wsicodec.train.streamed import StreamedVariant
@@ -12,6 +13,7 @@ from wsicodec.train.variants import ANCHOR, Variant
 
 Floats = NDArray[np.float32]
 EDGE = 4  # pixels beyond a crop that enlarging needs
+SOFT = 0.5  # pixels; blur of a sketch's grain
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,8 @@ class ParentConfig:
     plain: float = 0.1  # true pixels
     drawn: float = 0.6  # of level-1 parents as an earlier denoiser drew them, where one did
     blend: float = 0.9  # of level-1 parents made of the anchor and the truth, where none is drawn
+    sketched: float = 0.5  # of parents above the anchor's level, as a sketch would show them
+    grain: float = 14.0  # largest deviation of a sketch's grain, of 255
     blur: float = 0.8  # largest deviation, pixels
     noise: float = 4.0  # largest deviation of added noise, of 255
 
@@ -50,6 +54,8 @@ def draw_parent(
         coded = variant.coded_at(y, x, side)
         if coded is not None:
             return coded.astype(np.float32)
+    if level > ANCHOR and drawn < config.sketched:
+        return sketched(rng, true, strength[0] * config.grain)
     if level == ANCHOR - 1:
         before = variant.drawn_at(y, x, side) if drawn < config.drawn else None
         if before is not None:
@@ -65,6 +71,19 @@ def _enlarged(variant: Variant | StreamedVariant, y: int, x: int, side: int) -> 
     if part is None:
         return None
     return double(part.astype(np.float32))[2 * EDGE : -2 * EDGE, 2 * EDGE : -2 * EDGE]
+
+
+def sketched(rng: np.random.Generator, parent: Floats, grain: float) -> Floats:
+    """A parent with the detail of a sketch of embeddings: colours of coarse squares, and grain.
+
+    A slide without a stored picture starts from one, see `models.edm.EdmNetwork.sketch`.
+    """
+    side = parent.shape[0] >> SMOOTH
+    colours = parent.reshape(side, 1 << SMOOTH, side, 1 << SMOOTH, 3).mean((1, 3))
+    for _ in range(SMOOTH):
+        colours = double(colours)
+    noise = _blurred(rng.standard_normal((*parent.shape[:2], 1), np.float32), SOFT)
+    return np.clip(colours + noise / noise.std() * np.float32(grain), 0, 255)
 
 
 def _spoil(

@@ -65,6 +65,13 @@ def run_zoomldm(path: Path) -> None:
     _loop(load_config(ZoomTraining, path), ZoomStage)
 
 
+def run_few_steps(path: Path) -> None:
+    """The denoiser made exact in few steps, in latents."""
+    from wsicodec.train.few_steps_stage import FewStepsStage, FewStepsTraining
+
+    _loop(load_config(FewStepsTraining, path), FewStepsStage)
+
+
 def run_distill(path: Path) -> None:
     """The denoiser made to draw in few steps, against a critic."""
     from wsicodec.train.distill import DistillStage, DistillTraining
@@ -128,6 +135,13 @@ def run_unpack(path: Path) -> None:
     unpack(load_config(Unpacking, path))
 
 
+def run_widen(path: Path) -> None:
+    """A run that goes on with embeddings of more values."""
+    from wsicodec.train.widen import Widening, widen
+
+    widen(load_config(Widening, path))
+
+
 def run_pack(path: Path) -> None:
     """A folder that a card trains from."""
     from wsicodec.train.card.packing import Packing, pack
@@ -153,12 +167,14 @@ STAGES: dict[str, Callable[[Path], None]] = {
     "variants": run_variants,
     "codec": run_codec,
     "zoomldm": run_zoomldm,
+    "few_steps": run_few_steps,
     "distill": run_distill,
     "edm": run_edm,
     "redraw": run_redraw,
     "chain": run_chain,
     "bundle": run_bundle,
     "unpack": run_unpack,
+    "widen": run_widen,
     "pack": run_pack,
     "collect": run_collect,
 }

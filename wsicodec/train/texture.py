@@ -8,6 +8,21 @@ OCTAVES = 3
 POOL = 8  # cells a side of an octave over which an energy is taken; the whole is taken as well
 CONTRAST = 8.0  # brings the octaves of grey tissue to about unit deviation
 FAINT = 0.03  # what makes glass no worse than it is
+CHROMA = 2.0  # brings the octaves of differences of colours nearer to those of grey
+
+
+def grey(rgb: Tensor) -> Tensor:
+    """Means of the colours, (n, 1, h, w)."""
+    return rgb.mean(1, keepdim=True)
+
+
+def chroma(rgb: Tensor) -> Tensor:
+    """Red and blue over green, (n, 2, h, w).
+
+    Tissue has little detail in them: two stains share their places, and scanners blur colours.
+    """
+    red, green, blue = rgb.split(1, 1)
+    return torch.cat([red - green, blue - green], 1) * CHROMA
 
 
 def texture_loss(ours: Tensor, real: Tensor) -> Tensor:

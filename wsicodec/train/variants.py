@@ -39,9 +39,9 @@ class VariantConfig:
     count: int = 8
     seed: int = 0
     area: float = 8.0  # megapixels of tissue per source and variant; more is spread over variants
-    rates: tuple[float, ...] = (0.0225, 0.0225, 0.0225, 0.0225, 0.0225, 0.0225, 0.012, 0.04, 0.09)
-    # of the anchor's AVIF, bits per level-0 pixel of tissue, one drawn per picture: mostly the
-    # preset's, some either side of it
+    rates: tuple[float, ...] = (0.0225, 0.0225, 0.0225, 0.0225, 0.012, 0.03, 0.04, 0.06, 0.09)
+    # of the anchor's AVIF, bits per level-0 pixel of tissue, one drawn per picture: the preset's,
+    # and others either side of it, since a slide of unlike tissue misses its rate
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
@@ -168,11 +168,12 @@ def _kept(tissue: Floats, level: int, shape: tuple[int, int]) -> NDArray[np.bool
 
 
 def finest(picture: Picture, index: int, config: VariantConfig) -> tuple[Pixels, Floats]:
-    """Level 0 of a variant and its tissue map; `index` seeds its flip and its stain."""
+    """Level 0 of a variant and its tissue map; `index` seeds its flip, its stain and its scale."""
     rng = generator(config.seed, index)
     code = int(rng.integers(8))
     bend = augment.draw_bend(rng, config.augment)
     turned = np.ascontiguousarray(augment.turn(picture.levels[0], code)).astype(np.uint8)
+    turned = augment.shrink(turned, augment.draw_zoom(rng, config.augment))
     tissue = tissue_map(turned)
     return bend_blocks(turned, tissue, bend), tissue
 

@@ -19,6 +19,7 @@ from wsicodec.models.zoomldm import ZoomLDM, ZoomLDMConfig
 from wsicodec.train import checkpoint
 from wsicodec.train.bundle import load_autoencoder, load_tables, load_zoomldm
 from wsicodec.train.data import DataConfig, Sampler, Window, generator
+from wsicodec.train.few_steps import between, moved
 from wsicodec.train.guess import fit_guess
 from wsicodec.train.learning_rate import RateConfig
 from wsicodec.train.loop import LoopConfig, Sample, collate
@@ -195,28 +196,33 @@ class ZoomStage:
 
     def squared_error(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Squared error in units of the Gaussian posterior's deviation, logs, and the estimate."""
+        weighted, plain, ours = self.errors(batch, batch["latent"])
+        start = plain[batch["t"] == 1]
+        logs = {"error": plain.mean()}
+        return weighted.mean(), logs | ({"error_start": start.mean()} if len(start) else {}), ours
+
+    def errors(self, batch: dict[str, Tensor], wanted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Squared errors (n,) of the batch's estimates in those units and plain, and the estimates.
+
+        wanted: what should be estimated, (n, c, h, w).
+        """
         t = batch["t"]
-        time = t[:, None, None, None]
         z = batch["latent"].contiguous(memory_format=torch.channels_last)
-        x = (1 - time) * z + time * batch["noise"]
         told = (batch[k] for k in ("parent", "has_parent", "cond", "mag"))
+        x = between(z, batch["noise"], t)
         ours, spread = self.model.estimate(x, t, batch["dt"], *told)
-        error = (ours - z).square()
+        error = (ours - wanted).square()
         weight = 1 / (spread.detach().square() + self.config.flow.floor**2)
-        loss = (weight * error).mean()
-        each = error.detach().mean((1, 2, 3))
-        start = each[t == 1]
-        logs = {"error": each.mean()}
-        return loss, logs | ({"error_start": start.mean()} if len(start) else {}), ours
+        return (weight * error).mean((1, 2, 3)), error.detach().mean((1, 2, 3)), ours
 
     def sheet_batch(self) -> dict[str, Tensor]:
         """Samples that are not trained on, always the same."""
         return collate([self.sample(2**40 + 64 * i) for i in range(6)])
 
-    def sheet(self) -> NDArray[np.uint8]:
-        """Per column: the parent enlarged, what is drawn in four steps, the decoded truth."""
+    def sheet(self, steps: int = 4) -> NDArray[np.uint8]:
+        """Per column: the parent enlarged, what is drawn in `steps`, the decoded truth."""
         batch = self.sheet_batch()
-        drawn = self.autoencoder.decode(draw(self.model, batch, 4))
+        drawn = self.autoencoder.decode(draw(self.model, batch, steps))
         return sheet_of(batch["parent"], drawn, self.autoencoder.decode(batch["latent"]))
 
 
@@ -243,8 +249,7 @@ def draw(model: ZoomLDM, batch: dict[str, Tensor], steps: int) -> Tensor:
     x = batch["noise"]
     told = [batch[k] for k in ("parent", "has_parent", "cond", "mag")]
     for i in range(steps):
-        t, s = 1 - i / steps, 1 - (i + 1) / steps
-        full = x.new_full((len(x),), t)
-        clean = model(x, full, full * 0 + 1 / steps, *told)
-        x = s / t * x + (1 - s / t) * clean
+        t = x.new_full((len(x),), 1 - i / steps)
+        step = torch.full_like(t, 1 / steps)
+        x = moved(x, model(x, t, step, *told), t, step)
     return x

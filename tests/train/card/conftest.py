@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.train.toys import AUTOENCODER, RENDERER, UNET, VIT
+from tests.train.toys import AUTOENCODER, RENDERER, SUMMARIZER, UNET, VIT, WIDTH
 
-ZOOMLDM = {"unet": UNET, "summarizer": {"embedding_width": 24, "width": 8, "blocks": 1}}
+ZOOMLDM = {"unet": UNET, "summarizer": SUMMARIZER}
 DINO = {"prototypes": 16, "hidden": 16, "bottleneck": 8}
 LOOP = {"batch": 4, "average": 40}
 
@@ -75,7 +75,7 @@ def save_networks(runs: Runs) -> None:
         checkpoint.save(
             Path(runs.at(name)), tensors, {"seen": 1000, "seconds": 9.0, "config": config}
         )
-    grids = list(np.random.default_rng(0).normal(0, 1, (8, 8, 8, 24)).astype(np.float32))
+    grids = list(np.random.default_rng(0).normal(0, 1, (8, 8, 8, WIDTH)).astype(np.float32))
     tables = fit_tables(grids, target_bytes=12.0)
     Path(runs.at("codec")).mkdir()
     save_file(dict(tables.to_tensors()), Path(runs.at("codec")) / "codec.safetensors")

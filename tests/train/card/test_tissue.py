@@ -8,6 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from tests.train.toys import WIDTH  # noqa: E402
 from wsicodec.diffusion.windows import conditioning_map  # noqa: E402
 from wsicodec.geometry import Region  # noqa: E402
 from wsicodec.models.renderer import Renderer, RendererConfig  # noqa: E402
@@ -209,4 +210,4 @@ def test_a_batch_follows_from_its_number(stage: CardZoom) -> None:
     assert all(torch.equal(first[k], again[k]) for k in first)
     assert not torch.equal(first["noise"], other["noise"])
     assert first["latent"].shape == (4, 4, 24, 24)
-    assert first["cond"].shape == (4, 25, 6, 6)
+    assert first["cond"].shape == (4, WIDTH + 1, 6, 6)

@@ -97,7 +97,8 @@ class Deck:
                 return autoencoder.encode(rgb.contiguous(memory_format=torch.channels_last))
 
         channels = autoencoder.config.latent_channels
-        return Makers(encode, embedder, channels, embedder.config.width, self.tables, self.scale)
+        width = embedder.config.embedding_width
+        return Makers(encode, embedder, channels, width, self.tables, self.scale)
 
     def variants(self, number: int, makers: Makers | None = None) -> Variants:
         """The variants of round `number`; `makers` other than the deck's make them otherwise."""

@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from wsicodec.models.autoencoder import FACTOR
+from wsicodec.models.edm import SMOOTH
 from wsicodec.models.renderer import Renderer
 from wsicodec.models.zoomldm import ZoomLDM
 from wsicodec.train.card.bank import Where, send
@@ -15,7 +17,7 @@ from wsicodec.train.card.draws import Windows
 from wsicodec.train.card.pixels import blocks_of, blur, double, lock_colour, to_bytes
 from wsicodec.train.card.tissue import Squares
 from wsicodec.train.card.variants import BLOCK, MARGIN, Variants, batches
-from wsicodec.train.parents import EDGE, ParentConfig
+from wsicodec.train.parents import EDGE, SOFT, ParentConfig
 from wsicodec.train.variants import ANCHOR
 
 LEVEL = ANCHOR - 1  # what is drawn anew
@@ -33,7 +35,8 @@ def draw_parents(
     """
     count, device = len(windows.place), variants.device
     missing, plain, mixed, amount, drawn = rng.random((5, count))
-    blurred, grainy = rng.random((2, count)) ** 2 * [[config.blur], [config.noise]]
+    strength = rng.random((2, count)) ** 2
+    blurred, grainy = strength * [[config.blur], [config.noise]]
     rare = np.where(windows.level < ANCHOR, config.none, config.none_coarse)
     above = windows.level + 1
     squares = Squares.of(
@@ -45,7 +48,8 @@ def draw_parents(
     under = ~is_plain & has_coded & (above == LEVEL)
     is_drawn = under & variants.is_drawn[windows.place] & (drawn < config.drawn)
     is_mixed = under & ~is_drawn & (mixed < config.blend)
-    spoilt = ~(is_plain | is_coded | is_drawn)
+    is_sketched = ~is_plain & (above > ANCHOR) & (drawn < config.sketched)
+    spoilt = ~(is_plain | is_coded | is_drawn | is_sketched)
 
     def told(values: NDArray[Any]) -> Tensor:
         return send(values.astype(np.float32), device)[:, None, None, None]
@@ -61,8 +65,23 @@ def draw_parents(
     parent = blur(parent, send(deviation.astype(np.float32), device))
     grain = torch.randn(parent.shape, generator=noise, device=device)
     parent = (parent + grain * told(grainy * spoilt)).clamp(0, 255)
+    if is_sketched.any():
+        sketch = sketched(parent, told(np.sqrt(strength[0]) * config.grain), noise)
+        parent = torch.where(told(is_sketched) > 0, sketch, parent)
     known = told(missing >= rare)
     return parent.div(127.5).sub(1) * known, known.flatten()
+
+
+def sketched(parent: Tensor, amplitude: Tensor, noise: torch.Generator) -> Tensor:
+    """Colours of coarse squares and grain, see `train.parents`; before what else spoils it."""
+    colours = F.avg_pool2d(parent, 1 << SMOOTH)
+    for _ in range(SMOOTH):
+        colours = double(colours)
+    shape = (len(parent), 1, *parent.shape[2:])
+    grain = torch.randn(shape, generator=noise, device=parent.device)
+    grain = blur(grain, torch.full((len(parent),), SOFT, device=parent.device))
+    grain = grain / grain.std((1, 2, 3), keepdim=True)
+    return (colours + grain * amplitude).clamp(0, 255)
 
 
 def _at(planes: Tensor, variants: Variants, squares: Squares) -> Tensor:

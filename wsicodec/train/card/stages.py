@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wsicodec.geometry import PATCH
 from wsicodec.models.autoencoder import FACTOR, PixelShuffleAutoencoder
 from wsicodec.models.blocks import channels_last
 from wsicodec.models.renderer import Renderer
@@ -26,7 +27,7 @@ from wsicodec.train.checkpoint import part
 from wsicodec.train.data import generator
 from wsicodec.train.dino import Distillation
 from wsicodec.train.distill import BORDER, DistillStage, DistillTraining, Trio
-from wsicodec.train.embedder import EmbedderStage, EmbedderTraining
+from wsicodec.train.embedder import BATCH, EmbedderStage, EmbedderTraining
 from wsicodec.train.guess import fit_guess
 from wsicodec.train.zoomldm import CELL, ZoomStage, ZoomTraining
 
@@ -138,8 +139,9 @@ class CardEmbedder(EmbedderStage):
         rows = [np.concatenate(list(large[:, i].transpose(0, 2, 3, 1)), 1) for i in range(2)]
         return np.concatenate(rows, 0)
 
-    def finish(self) -> None:
-        """Nothing to complete."""
+    def _patches(self, rng: np.random.Generator) -> Tensor:
+        windows = self.drawer.draw(rng, BATCH, PATCH)
+        return self.tissue.rgb(Squares.of(windows, self.deck.device)).float().div(127.5).sub(1)
 
     def groups(self, average: Weights) -> dict[str, Weights]:
         """All of it."""
