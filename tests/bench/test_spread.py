@@ -43,8 +43,8 @@ def test_what_has_not_begun_when_the_caller_stops_is_not_done(tmp_path: Path) ->
     assert next(results) == (paths[0], None)
     results.close()
     assert [p.name for p in tmp_path.iterdir()] == ["0"]
-    results = spread(time.sleep, [0.0, *(0.3 + i / 1000 for i in range(20))], 2)
-    next(results)
+    naps = spread(time.sleep, [0.0, *(0.3 + i / 1000 for i in range(20))], 2)
+    next(naps)
     began = time.monotonic()
-    results.close()
+    naps.close()
     assert time.monotonic() - began < 2

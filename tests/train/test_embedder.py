@@ -13,6 +13,7 @@ pytest.importorskip("torch")
 import torch
 
 from wsicodec.errors import ConfigError
+from wsicodec.models.stain_statistics import tint
 from wsicodec.models.vit import VitConfig
 from wsicodec.train import checkpoint, dino, embedder_eval
 from wsicodec.train.config import load_config, to_record
@@ -121,7 +122,7 @@ def test_tint_tells_the_stain_and_not_its_amount() -> None:
         torch.tensor(s)[:, None, None] for s in ((0.65, 0.7, 0.29), (0.07, 0.99, 0.1))
     )
     blue, more, pink = (
-        dino.tint(density)[0]
+        tint(density)[0]
         for density in (haematoxylin * amount, haematoxylin * amount * 3, eosin * amount)
     )
     assert float((blue - more)[:2].abs().max()) < 0.5

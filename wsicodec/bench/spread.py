@@ -1,6 +1,6 @@
 """Work over processes, each item in one of them."""
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from functools import partial
 from multiprocessing import get_context
@@ -21,7 +21,7 @@ def spread(
     todo: Sequence[Item],
     workers: int,
     needs: Callable[[Item], Item | None] = _alone,
-) -> Iterator[tuple[Item, Found | WsiCodecError]]:
+) -> Generator[tuple[Item, Found | WsiCodecError], None, None]:
     """Do items side by side, and hand each back with what it gave as soon as it is done.
 
     One worker is this process. Others are started anew, so `do` and items must be picklable. What
