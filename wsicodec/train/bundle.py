@@ -35,6 +35,7 @@ class BundlePlan:
     tables: str = "runs/codec"  # folder with codec.safetensors and scale.json
     edm: str = ""  # run of the embedding diffusion model; none: novel slides cannot be drawn
     steps: int = 1
+    colours: float = 1.0  # what differences of colour in the renderer's detail are multiplied by
     remarks: str = ""  # on how the runs were made, where their configurations do not tell it all
     anchors: dict[str, dict[str, Any]] = field(
         default_factory=lambda: {
@@ -99,6 +100,7 @@ def write(plan: BundlePlan) -> Path:
     zoomldm, zoomldm_facts = load_zoomldm(Path(plan.zoomldm))
     tables, scale = load_tables(Path(plan.tables))
     renderer, _ = load_renderer(Path(plan.zoomldm))
+    renderer.scale_colours(plan.colours)
     embedder = embedder.at_size(PATCH)
     parts: dict[str, bytes] = {}
     for module, name in (
@@ -145,7 +147,7 @@ def write(plan: BundlePlan) -> Path:
 
         settings["edm"], part, facts["edm"] = edm_part(Path(plan.edm))
         parts |= part
-    settings["record"] = _record(**facts)
+    settings["record"] = _record(**facts) | {"colours": plan.colours}
     if plan.remarks:
         settings["record"]["remarks"] = plan.remarks
     export.write_bundle(Path(plan.folder), settings, parts)
