@@ -28,7 +28,7 @@ PANELS = (
     Panel("autoencoder", ("loss", "texture")),
     Panel("embedder", ("distil", "density")),
     Panel("zoomldm", ("error", "error_start")),
-    Panel("distill", ("close", "near", "texture", "fooled")),
+    Panel("distill", ("close", "near", "texture", "chroma", "fooled")),
     Panel("edm", ("loss", "content", "outline")),
 )
 

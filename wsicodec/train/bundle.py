@@ -147,9 +147,7 @@ def write(plan: BundlePlan) -> Path:
 
         settings["edm"], part, facts["edm"] = edm_part(Path(plan.edm))
         parts |= part
-    settings["record"] = _record(**facts) | {"colours": plan.colours}
-    if plan.remarks:
-        settings["record"]["remarks"] = plan.remarks
+    settings["record"] = _record(**facts) | {"colours": plan.colours, "remarks": plan.remarks}
     export.write_bundle(Path(plan.folder), settings, parts)
     return Path(plan.folder)
 
