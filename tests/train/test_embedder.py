@@ -15,7 +15,7 @@ import torch
 from wsicodec.errors import ConfigError
 from wsicodec.models.stain_statistics import tint
 from wsicodec.models.vit import VitConfig
-from wsicodec.train import checkpoint, dino, embedder_eval
+from wsicodec.train import checkpoint, dino, embedder, embedder_eval
 from wsicodec.train.config import load_config, to_record
 from wsicodec.train.data import DataConfig, load_pictures
 from wsicodec.train.dino import DinoConfig, Distillation
@@ -267,3 +267,25 @@ def test_shipped_configurations_are_read(name: str) -> None:
     config = load_config(EmbedderTraining, path)
     assert config.folder == f"runs/{name}"
     assert config.data == EmbedderTraining().data
+
+
+def test_statistics_vary_as_much_as_the_token(
+    drawn: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedder, "FITTED", 64)
+    config = training(drawn, tmp_path / "run")
+    config = dataclasses.replace(
+        config, model=dataclasses.replace(VIT, statistics=14, train_size=256)
+    )
+    stage = EmbedderStage(config)
+    with torch.no_grad():
+        before = stage.model.teacher(torch.zeros(1, 3, 256, 256))
+        stage.finish()
+        patches = torch.cat([stage._patches(np.random.default_rng(i)) for i in range(4)])
+        vectors = stage.model.teacher(patches)
+        after = stage.model.teacher(torch.zeros(1, 3, 256, 256))
+    token, statistics = vectors.split([24, 14], 1)
+    share = statistics.var(0).sum() / token.var(0).sum()
+    assert 0.3 < float(share) < 3
+    torch.testing.assert_close(after[:, :24], before[:, :24])
+    assert not torch.allclose(after[:, 24:], before[:, 24:])

@@ -46,7 +46,7 @@ class DistillTraining:
     near: float = 1.0  # weight of the absolute error of 4 x 4 pixels' means
     agree: float = 0.0  # weight of how far neighbouring windows disagree where they meet
     texture: float = 0.03  # weight of the local energies of the octaves of grey
-    chroma: float = 0.03  # the same of differences of colours
+    chroma: float = 0.12  # the same of differences of colours
     fool: float = 0.2  # weight of what the critic thinks of drawn pixels
     match: float = 2.0  # weight of how far it sees other things in them than in real ones
     flat: float = 30.0  # weight of the critic's gradient penalty
