@@ -8,9 +8,9 @@ pytest.importorskip("torch")
 import torch
 
 from wsicodec.errors import ConfigError
+from wsicodec.models.octaves import OCTAVES
 from wsicodec.models.stain_statistics import (
     FAINTEST,
-    OCTAVES,
     STATISTICS,
     TINT,
     StainStatistics,

@@ -5,10 +5,10 @@ what tells one slide from another; a decoder wants them back, and how fine the t
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-OCTAVES = 3
+from wsicodec.models.octaves import OCTAVES, octaves
+
 CHANNELS = (0, 1)  # red, where haematoxylin absorbs, and green, where both stains do
 TINT = 5  # two chromaticities and three contrasts
 STATISTICS = 3 + TINT + OCTAVES * len(CHANNELS)
@@ -59,17 +59,8 @@ def optical_density(images: Tensor) -> Tensor:
 
 
 def octave_energies(density: Tensor) -> list[Tensor]:
-    """Squared detail of each of the finest octaves (n, c, h / 2^i, w / 2^i), finest first.
-
-    The detail of an octave is what 2 x 2 boxes take from it.
-    """
-    found = []
-    for _ in range(OCTAVES):
-        coarse = F.avg_pool2d(density, 2)
-        detail = density - F.interpolate(coarse, scale_factor=2.0, mode="nearest")
-        found.append(detail.square())
-        density = coarse
-    return found
+    """Squared detail of each of the finest octaves (n, c, h / 2^i, w / 2^i), finest first."""
+    return [detail.square() for detail in octaves(density)]
 
 
 def tint(density: Tensor) -> Tensor:

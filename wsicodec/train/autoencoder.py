@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from wsicodec.models.autoencoder import FACTOR, AutoencoderConfig, PixelShuffleAutoencoder
 from wsicodec.models.blocks import channels_last
+from wsicodec.models.octaves import octaves
 from wsicodec.train import augment
 from wsicodec.train.augment import AugmentConfig
 from wsicodec.train.data import DataConfig, Sampler, generator, load_places
@@ -39,16 +40,6 @@ class AutoencoderTraining:
     loss: LossConfig = field(default_factory=LossConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     rate: RateConfig = field(default_factory=RateConfig)
-
-
-def octaves(rgb: Tensor, count: int = 3) -> list[Tensor]:
-    """Box octaves (n, 3, h / 2**i, w / 2**i), finest first: what each halving takes away."""
-    bands = []
-    for _ in range(count):
-        coarse = F.avg_pool2d(rgb, 2)
-        bands.append(rgb - F.interpolate(coarse, scale_factor=2.0, mode="nearest"))
-        rgb = coarse
-    return bands
 
 
 def octave_loss(ours: Tensor, true: Tensor) -> Tensor:

@@ -21,10 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wsicodec.models.octaves import OCTAVES
 from wsicodec.models.stain_statistics import (
     CHANNELS,
     FAINTEST,
-    OCTAVES,
     TINT,
     octave_energies,
     optical_density,

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-OCTAVES = 3
+from wsicodec.models.octaves import octaves
+
 POOL = 8  # cells a side of an octave over which an energy is taken; the whole is taken as well
 CONTRAST = 8.0  # brings the octaves of grey tissue to about unit deviation
 FAINT = 0.03  # what makes glass no worse than it is
@@ -36,17 +37,10 @@ def texture_loss(ours: Tensor, real: Tensor) -> Tensor:
         real: what it should look like.
     """
     terms = []
-    ours, real = ours * CONTRAST, real * CONTRAST
-    for _ in range(OCTAVES):
-        bands, coarser = [], []
-        for image in (ours, real):
-            coarse = F.avg_pool2d(image, 2)
-            bands.append(image - F.interpolate(coarse, scale_factor=2.0, mode="nearest"))
-            coarser.append(coarse)
+    for bands in zip(octaves(ours * CONTRAST), octaves(real * CONTRAST), strict=True):
         for measure in (torch.square, torch.abs):
             mine, theirs = (measure(b) for b in bands)
             for side in (POOL, mine.shape[-1]):
                 near, wanted = F.avg_pool2d(mine, side), F.avg_pool2d(theirs, side)
                 terms.append((torch.log(near + FAINT) - torch.log(wanted + FAINT)).abs().mean())
-        ours, real = coarser
     return torch.stack(terms).mean()
