@@ -1,7 +1,8 @@
 """Quality against seconds a tile, level by level, as one picture."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,28 +26,45 @@ def plot(rows: Sequence[Row], seconds: Sequence[Row], picture: Path) -> Path:
 
     The dashed line is the enlarged anchor; grey is where the guard of octaves is kept.
     """
+    own = [r for r in rows if (r["preset"], r["seed"], r["generated"]) == (PRESET, "0", "1")]
+    with panels(own, lambda axis, here, column: _panel(axis, here, seconds, column)) as figure:
+        figure.axes[0].legend(fontsize=7, frameon=False)
+        figure.savefig(picture, dpi=110)
+    return picture
+
+
+@contextmanager
+def panels(
+    rows: Sequence[Row], draw: Callable[[Any, Sequence[Row], str], None], below: float = 0.0
+) -> Iterator[Any]:
+    """A figure with a row of panels per level, one a figure of PANELS; closed on leaving.
+
+    draw: an axis, the rows of its level, and the column that it shows.
+    below: inches under the panels.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    own = [r for r in rows if (r["preset"], r["seed"], r["generated"]) == (PRESET, "0", "1")]
-    levels = sorted({int(r["level"]) for r in own})
-    size = (3.6 * len(PANELS), 3.2 * len(levels))
+    levels = sorted({int(r["level"]) for r in rows})
+    size = (3.6 * len(PANELS), 3.2 * len(levels) + below)
     figure, axes = plt.subplots(
         len(levels), len(PANELS), figsize=size, squeeze=False, layout="constrained"
     )
     for level, line in zip(levels, axes, strict=True):
-        here = [r for r in own if int(r["level"]) == level]
+        here = [r for r in rows if int(r["level"]) == level]
         for axis, (column, title) in zip(line, PANELS.items(), strict=True):
-            _panel(axis, here, seconds, column)
+            if column in GUARDS:
+                axis.axhspan(*GUARDS[column], color="0.92")
+            draw(axis, here, column)
             axis.set_title(f"level {level} ({20 / 2**level:g}x): {title}", fontsize=8)
+            axis.tick_params(labelsize=7)
+            axis.grid(visible=True, alpha=0.2)
     for axis in axes[-1]:
         axis.set_xlabel("seconds a tile, one core", fontsize=8)
-    axes[0][0].legend(fontsize=7, frameon=False)
-    figure.savefig(picture, dpi=110)
+    yield figure
     plt.close(figure)
-    return picture
 
 
 def points(rows: Sequence[Row], seconds: Sequence[Row], subject: str) -> list[tuple[float, Row]]:
@@ -64,8 +82,6 @@ def points(rows: Sequence[Row], seconds: Sequence[Row], subject: str) -> list[tu
 
 
 def _panel(axis: Any, rows: Sequence[Row], seconds: Sequence[Row], column: str) -> None:
-    if column in GUARDS:
-        axis.axhspan(*GUARDS[column], color="0.92")
     for row in rows:
         if row["change"] == ENLARGED:
             axis.axhline(number(row, column), color="black", linestyle="--", linewidth=1)
@@ -79,5 +95,3 @@ def _panel(axis: Any, rows: Sequence[Row], seconds: Sequence[Row], column: str) 
             if column == "fd_held_out":
                 bounds = number(row, f"{column}_low"), number(row, f"{column}_high")
                 axis.vlines(time, *bounds, color=colour, linewidth=0.8, alpha=0.6)
-    axis.tick_params(labelsize=7)
-    axis.grid(visible=True, alpha=0.2)

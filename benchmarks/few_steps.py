@@ -49,7 +49,6 @@ from wsicodec.train.chain import Field, coded_anchor, draw_below, enlarge
 from wsicodec.train.chain_eval import embedded_fields
 from wsicodec.train.config import load_config
 from wsicodec.train.data import Pixels
-from wsicodec.train.prepare import patch_embedder
 from wsicodec.train.variants import ANCHOR
 
 NAME = "few_steps"
@@ -71,10 +70,9 @@ def scene_of(comparison: Comparison, judge: Extractor) -> Scene:
     """Fields of `val`, the same for all."""
     chain = comparison.chain
     known = {f.name: f for f in embedded_fields(chain)}
-    embed = patch_embedder(Path(chain.embedder), chain.embedder_prefix)
     mosaic = lay_out("val", [Place(f.name, f.name, f.rgb) for f in known.values()])
     fields = [known[place.name] for place in mosaic.fields]  # which has an order of its own
-    ground = Ground(mosaic, Judge([judge], embed, comparison.draws, similarity=False))
+    ground = Ground(mosaic, Judge([judge], None, comparison.draws, similarity=False))
     return Scene(fields, [coded_anchor(f, chain.bpp) for f in fields], ground)
 
 
