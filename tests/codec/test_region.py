@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.codec.kit import info_of
 from wsicodec.codec.draw import Window
 from wsicodec.codec.plan import Plan, Tile, plan_region
 from wsicodec.codec.record import ImageArray, SlideRecord
@@ -37,16 +38,8 @@ class Bench:
         grid = np.full((gy, gx), GENERATED, np.uint8) if tissue is None else tissue
         y, x = np.mgrid[:gy, :gx].astype(np.float32)
         self.grid = np.stack([y + 1, x + 1, y * x, y - x], -1) * (grid != BLANK)[..., None]
-        info = StoreInfo(
-            slide="0" * 32,
-            fingerprint="f" * 64,
-            bundle="none",
-            shape=SHAPE,
-            mpp=0.5,
-            mpp_source="caller",
-            preset="standard",
-            measured={} if anchor is None else {anchor: "anchor"},
-        )
+        measured = {} if anchor is None else {anchor: "anchor"}
+        info = info_of(SHAPE, preset="standard", measured=measured)
         size = self.real.shape[:2]
         picture = ImageArray(
             "anchor", (size[0], size[1]), (size[0], size[1]), ImageFormat("jpegxl")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.codec.kit import info_of
 from wsicodec.codec.draw import Window
 from wsicodec.codec.plan import MARGIN, plan_region
 from wsicodec.codec.record import ImageArray, SlideRecord
@@ -18,7 +19,7 @@ from wsicodec.codec.state import TileBoard
 from wsicodec.coding.fit import fit_tables
 from wsicodec.coding.images import ImageFormat
 from wsicodec.coding.quantizer import dequantize
-from wsicodec.config import BLANK, GENERATED, MEASURED, StoreInfo
+from wsicodec.config import BLANK, GENERATED, MEASURED
 from wsicodec.diffusion.noise import GRAIN, noise_field
 from wsicodec.errors import BundleError, GeneratedPixelsError
 from wsicodec.geometry import PATCH, Region, level_shape
@@ -58,18 +59,9 @@ class Bench:
         symbols = np.random.default_rng(4).integers(-9, 10, (*GRID, sketcher.tables.components))
         flat = dequantize(symbols.reshape(-1, symbols.shape[2]).astype(np.int32), sketcher.tables)
         self.grid = flat.reshape(*GRID, WIDTH) * (tissue != BLANK)[..., None]
-        info = StoreInfo(
-            slide="0123456789abcdef" * 2,
-            fingerprint="f" * 64,
-            bundle="none",
-            shape=SHAPE,
-            mpp=0.5,
-            mpp_source="caller",
-            preset="semantic",
-            measured={},
-            sketch={sketcher.network.sketch_level: sketcher.network.sketch_digest},
-            background=GLASS,
-        )
+        sketch = {sketcher.network.sketch_level: sketcher.network.sketch_digest}
+        slide = "0123456789abcdef" * 2
+        info = info_of(SHAPE, slide=slide, sketch=sketch, background=GLASS)
         self.record = SlideRecord(info, tissue, (CHUNK, CHUNK), {}, None)
         self.roi: Pixels | None = None
         self.windows: list[Window] = []
