@@ -147,10 +147,11 @@ def test_variants_agree_with_their_pixels(recipe: Recipe) -> None:
     assert len(variants) == 8
     for variant in variants:
         assert variant.shapes[:2] == [(384, 384), (192, 192)]
-        assert variant.coded is not None
-        assert variant.coded.shape == (96, 96, 3)
-        assert variant.drawn is not None
-        assert variant.drawn.shape == (192, 192, 3)
+        for pictures_of in (variant.coded, variant.drawn):
+            assert {k: v.shape for k, v in pictures_of.items()} == {
+                1: (192, 192, 3),
+                2: (96, 96, 3),
+            }
         grid, valid = variant.embeddings() or pytest.fail("no embeddings")
         assert grid.shape == (2, 2, WIDTH)
         assert valid.all()

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from wsicodec.models.edm import SMOOTH
 from wsicodec.resample import double
-from wsicodec.train.data import Window
+from wsicodec.train.data import Pixels, Window
 from wsicodec.train.streamed import StreamedVariant
 from wsicodec.train.variants import ANCHOR, Variant
 
@@ -23,7 +23,9 @@ class ParentConfig:
     none: float = 0.1  # of samples without a parent, at generated levels
     none_coarse: float = 0.3  # the same above the anchor, where chains start
     plain: float = 0.1  # true pixels
+    stored: float = 0.15  # of level-1 parents as an anchor of that level shows them
     drawn: float = 0.6  # of level-1 parents as an earlier denoiser drew them, where one did
+    drawn_anchor: float = 0.1  # the same of level-2 parents, else as the anchor has them
     blend: float = 0.9  # of level-1 parents made of the anchor and the truth, where none is drawn
     sketched: float = 0.5  # of parents above the anchor's level, as a sketch would show them
     grain: float = 14.0  # largest deviation of a sketch's grain, of 255
@@ -50,24 +52,41 @@ def draw_parent(
     true = variant.crop(level, y, x, side).astype(np.float32)
     if plain < config.plain:
         return true
-    if level == ANCHOR:
-        coded = variant.coded_at(y, x, side)
-        if coded is not None:
-            return coded.astype(np.float32)
+    read = _as_read(variant, (level, y, x, side), drawn, config)
+    if read is not None:
+        return read.astype(np.float32)
     if level > ANCHOR and drawn < config.sketched:
         return sketched(rng, true, strength[0] * config.grain)
     if level == ANCHOR - 1:
-        before = variant.drawn_at(y, x, side) if drawn < config.drawn else None
-        if before is not None:
-            return before.astype(np.float32)
         coarse = _enlarged(variant, y, x, side) if mixed < config.blend else None
         if coarse is not None:
             true += (coarse - true) * np.float32(amount)
     return _spoil(rng, true, strength, config)
 
 
+def _as_read(
+    variant: Variant | StreamedVariant,
+    square: tuple[int, int, int, int],
+    chance: float,
+    config: ParentConfig,
+) -> Pixels | None:
+    """A parent as a reader has it, once drawn or out of its codec; None where it is neither.
+
+    square: level, y, x, side
+    chance: uniform in [0, 1)
+    """
+    level = square[0]
+    if chance < (config.drawn_anchor if level == ANCHOR else config.drawn):
+        drawn = variant.drawn_at(*square)
+        if drawn is not None:
+            return drawn
+    if level == ANCHOR or chance >= 1 - config.stored:
+        return variant.coded_at(*square)
+    return None
+
+
 def _enlarged(variant: Variant | StreamedVariant, y: int, x: int, side: int) -> Floats | None:
-    part = variant.coded_at(y // 2 - EDGE, x // 2 - EDGE, side // 2 + 2 * EDGE)
+    part = variant.coded_at(ANCHOR, y // 2 - EDGE, x // 2 - EDGE, side // 2 + 2 * EDGE)
     if part is None:
         return None
     return double(part.astype(np.float32))[2 * EDGE : -2 * EDGE, 2 * EDGE : -2 * EDGE]

@@ -1,7 +1,8 @@
-"""Stage `redraw`: level 1 of the variants as a denoiser draws it, to be parents of level 0.
+"""Stage `redraw`: levels 1 and 2 of the variants as a denoiser draws them, to be parents.
 
 A child's parent is drawn, not seen, and its errors are the drawer's own; training on them is what
-keeps errors from piling up. Drawn once per variant in one step, from the coded anchor.
+keeps errors from piling up. Drawn once per variant in one step: level 1 from the coded anchor, and
+level 2, which is drawn where no anchor is stored, from the true level above.
 """
 
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from wsicodec.geometry import Region
 from wsicodec.models.autoencoder import FACTOR
 from wsicodec.models.renderer import Renderer
 from wsicodec.models.zoomldm import ZoomLDM
-from wsicodec.resample import double
+from wsicodec.resample import box_reduce, double
 from wsicodec.train.bundle import load_renderer, load_tables, load_zoomldm
 from wsicodec.train.data import DataConfig, Pixels, generator, load_pictures
 from wsicodec.train.loop import rank_of_process
@@ -32,8 +33,6 @@ from wsicodec.train.variants import (
 )
 from wsicodec.train.zoomldm import Grid, decoded_grid, draw, render
 
-LEVEL = ANCHOR - 1
-
 
 @dataclass(frozen=True, slots=True)
 class Redrawing:
@@ -47,7 +46,7 @@ class Redrawing:
 
 
 def redraw(config: Redrawing) -> None:
-    """Write `drawn.npy` beside every variant that has a coded anchor.
+    """Write `drawn_1.npy` and `drawn_2.npy` beside every variant that has a coded anchor.
 
     Under torchrun every process draws variants of its own.
     """
@@ -58,39 +57,46 @@ def redraw(config: Redrawing) -> None:
     variants = load_variants(load_pictures(config.data), config.variants)
     rank, ranks = rank_of_process()
     for number, variant in list(enumerate(variants))[rank::ranks]:
-        if variant.coded is None or variant.mag_index > 0:
+        if ANCHOR not in variant.coded or variant.mag_index > 0:
             continue
         grid = decoded_grid(variant, tables, scale)
         rng = generator(config.seed, number)
-        drawn = draw_level(variant, grid, zoomldm, renderer, rng)
-        # A reader may have the old one mapped: put a new file in its place.
-        np.save(variant.folder / "drawn.tmp.npy", drawn)
-        (variant.folder / "drawn.tmp.npy").replace(variant.folder / "drawn.npy")
+        higher = box_reduce(variant.levels[ANCHOR], 2)
+        for level, above in ((ANCHOR - 1, variant.coded[ANCHOR]), (ANCHOR, higher)):
+            drawn = draw_level(variant, level, above, grid, zoomldm, renderer, rng)
+            # A reader may have the old one mapped: put a new file in its place.
+            temporary = variant.folder / "drawn.tmp.npy"
+            np.save(temporary, drawn)
+            temporary.replace(variant.folder / f"drawn_{level}.npy")
 
 
 def draw_level(
     variant: Variant,
+    level: int,
+    above: Pixels,
     grid: Grid | None,
     zoomldm: ZoomLDM,
     renderer: Renderer,
     rng: np.random.Generator,
 ) -> Pixels:
-    """Level 1 of a variant, block by block; blocks of glass are the anchor enlarged."""
-    assert variant.coded is not None
-    out = _bytes(double(np.asarray(variant.coded, np.float32)))
+    """A level of a variant, block by block; blocks of glass are the level above enlarged.
+
+    above: pixels of the level above, what is drawn from
+    """
+    out = _bytes(double(np.asarray(above, np.float32)))
     side = BLOCK + 2 * MARGIN
     for y in range(0, out.shape[0], BLOCK):
         for x in range(0, out.shape[1], BLOCK):
-            if variant.tissue_in(LEVEL, y, x, BLOCK) < 0.01:
+            if variant.tissue_in(level, y, x, BLOCK) < 0.01:
                 continue
             region = Region(y - MARGIN, x - MARGIN, y + BLOCK + MARGIN, x + BLOCK + MARGIN)
-            parent = cut(variant.coded, region.y0 // 2, region.x0 // 2, side // 2)
+            parent = cut(above, region.y0 // 2, region.x0 // 2, side // 2)
             cond = np.zeros(
                 (zoomldm.config.summarizer.embedding_width + 1, side // 32, side // 32), np.float32
             )
             if grid is not None:
-                cond = conditioning_map(grid.vectors, grid.valid, (0, 0), region, LEVEL)
-            whole = _draw_block(parent, cond, variant.mag_index + LEVEL, zoomldm, renderer, rng)
+                cond = conditioning_map(grid.vectors, grid.valid, (0, 0), region, level)
+            whole = _draw_block(parent, cond, variant.mag_index + level, zoomldm, renderer, rng)
             inner = whole[MARGIN:-MARGIN, MARGIN:-MARGIN]
             part = out[y : y + BLOCK, x : x + BLOCK]
             part[:] = inner[: part.shape[0], : part.shape[1]]

@@ -36,7 +36,7 @@ from wsicodec.train.variants import (
     load_variants,
 )
 
-BESIDE = 16  # pixels of level ANCHOR that are coded beside what is wanted
+BESIDE = 16  # pixels that are coded beside what is wanted
 LEAST_TISSUE = 0.02  # of a patch, for it to be embedded
 
 Encode = Callable[[Pixels], Floats]  # (h, w, 3) pixels to latents (h / 8, w / 8, c)
@@ -50,7 +50,7 @@ class StreamedVariant:
     code: int  # of `augment.turn`
     bend: StainBend | None = field(repr=False)
     quality: int | None  # of the JPEG that embeddings and anchor are made from
-    bpp: float  # of the anchor, bits per level-0 pixel of tissue
+    rates: dict[int, float]  # by level that is stored, bits per level-0 pixel of tissue
     encode: Encode = field(repr=False)
     grid: Path = field(repr=False)  # folder of its embedding grid
 
@@ -112,17 +112,19 @@ class StreamedVariant:
         latent = self.encode(self.crop(level, y - MARGIN, x - MARGIN, side + 2 * MARGIN))
         return latent[edge : edge + cells, edge : edge + cells]
 
-    def coded_at(self, y: int, x: int, side: int) -> Pixels | None:
-        """A square of level ANCHOR after the anchor's codec."""
-        whole, factor = side + 2 * BESIDE, 1 << ANCHOR
+    def coded_at(self, level: int, y: int, x: int, side: int) -> Pixels | None:
+        """A square of a level after its codec, or None where it is not stored."""
+        if level not in self.rates:
+            return None
+        whole, factor = side + 2 * BESIDE, 1 << level
         corner = y - BESIDE, x - BESIDE
         rgb = self.crop(0, corner[0] * factor, corner[1] * factor, whole * factor)
         seen = box_reduce(augment.jpeg_again(rgb, self.quality), factor)
-        tissue = self.tissue_in(ANCHOR, *corner, whole)
-        coded = code_anchor(seen, anchor_quality(seen, tissue, self.bpp))
+        tissue = self.tissue_in(level, *corner, whole)
+        coded = code_anchor(seen, anchor_quality(seen, tissue, self.rates[level], level))
         return coded[BESIDE : BESIDE + side, BESIDE : BESIDE + side]
 
-    def drawn_at(self, _y: int, _x: int, _side: int) -> Pixels | None:
+    def drawn_at(self, _level: int, _y: int, _x: int, _side: int) -> Pixels | None:
         """None: what a denoiser once drew is kept for pictures alone (stage `redraw`)."""
         return None
 
@@ -174,9 +176,9 @@ def stream_variants(
             code = int(rng.integers(8))
             bend = augment.draw_bend(rng, config.augment)
             quality = augment.draw_jpeg(other, config.augment)
-            bpp = float(generator(config.seed + 1, draw).choice(config.rates))
+            rates = {level: config.rate_of(level, draw) for level in range(1, ANCHOR + 1)}
             folder = Path(config.folder) / f"{number:02d}" / slide.name.replace("/", "_")
-            found.append(StreamedVariant(slide, code, bend, quality, bpp, encode, folder))
+            found.append(StreamedVariant(slide, code, bend, quality, rates, encode, folder))
     return found
 
 

@@ -1,8 +1,8 @@
 """Tissue made ready for the denoiser: flipped, re-stained, encoded and embedded, once per variant.
 
-A variant of a picture is a folder: its latents and pixels of every level, level ANCHOR as the
-anchor's codec leaves it, and its embedding grid. Everything is computed from the variant's own
-pixels, so flips and stains reach latents, parents and embeddings alike.
+A variant of a picture is a folder: its latents and pixels of every level, the levels that presets
+store as their codec leaves them, and its embedding grid. Everything is computed from the variant's
+own pixels, so flips and stains reach latents, parents and embeddings alike.
 """
 
 import json
@@ -23,7 +23,7 @@ from wsicodec.train import augment
 from wsicodec.train.augment import AugmentConfig, StainBend
 from wsicodec.train.data import Picture, Pixels, generator, share_of, tissue_map
 
-ANCHOR = 2  # level whose coded form is kept
+ANCHOR = 2  # level that is stored, but for the finer anchor of preset `detail`
 BLOCK, MARGIN = 512, 32  # pixels encoded at once, and what they see beyond
 CELL = 32  # pixels; levels are cut to whole conditioning cells
 SEED_STRIDE = 100_000  # variants of a picture are this far apart in the stream of draws
@@ -42,7 +42,13 @@ class VariantConfig:
     rates: tuple[float, ...] = (0.0225, 0.0225, 0.0225, 0.0225, 0.012, 0.03, 0.04, 0.06, 0.09)
     # of the anchor's AVIF, bits per level-0 pixel of tissue, one drawn per picture: the preset's,
     # and others either side of it, since a slide of unlike tissue misses its rate
+    finer_rates: tuple[float, ...] = (0.1, 0.1, 0.05, 0.14, 0.2)  # the same a level below
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def rate_of(self, level: int, index: int) -> float:
+        """The rate at which a variant's level is stored, ANCHOR or the one below; `index` seeds."""
+        rates = self.rates if level == ANCHOR else self.finer_rates
+        return float(generator(self.seed + 1, index).choice(rates))
 
 
 @dataclass(frozen=True)
@@ -55,9 +61,9 @@ class Variant:
     mag_index: int
     latents: list[NDArray[np.float16]] = field(repr=False)  # (h / 8, w / 8, c)
     levels: list[Pixels] = field(repr=False)  # one more than there are latents
-    coded: Pixels | None = field(repr=False)  # level ANCHOR after its codec
+    coded: dict[int, Pixels] = field(repr=False)  # by level, after its codec
+    drawn: dict[int, Pixels] = field(repr=False)  # the same, as once drawn
     tissue: Floats = field(repr=False)
-    drawn: Pixels | None = field(default=None, repr=False)  # level ANCHOR - 1 as once drawn
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
@@ -77,13 +83,13 @@ class Variant:
         y, x, cells = y // FACTOR, x // FACTOR, side // FACTOR
         return self.latents[level][y : y + cells, x : x + cells]
 
-    def coded_at(self, y: int, x: int, side: int) -> Pixels | None:
-        """A square of level ANCHOR after its codec, or None where there is no such level."""
-        return None if self.coded is None else cut(self.coded, y, x, side)
+    def coded_at(self, level: int, y: int, x: int, side: int) -> Pixels | None:
+        """A square of a level after its codec, or None where it is not stored."""
+        return cut(self.coded[level], y, x, side) if level in self.coded else None
 
-    def drawn_at(self, y: int, x: int, side: int) -> Pixels | None:
-        """A square of level ANCHOR - 1 as it was once drawn, or None."""
-        return None if self.drawn is None else cut(self.drawn, y, x, side)
+    def drawn_at(self, level: int, y: int, x: int, side: int) -> Pixels | None:
+        """A square of a level as it was once drawn, or None."""
+        return cut(self.drawn[level], y, x, side) if level in self.drawn else None
 
     def embeddings(self) -> tuple[Floats, NDArray[np.bool_]] | None:
         """Raw grid (gh, gw, d) and which cells are valid, once they have been computed."""
@@ -187,14 +193,17 @@ def blemished(rgb: Pixels, index: int, config: VariantConfig) -> Pixels:
     return augment.jpeg_again(rgb, augment.draw_jpeg(rng, config.augment))
 
 
-def anchor_quality(rgb: Pixels, tissue: float, bpp: float) -> int:
+def anchor_quality(rgb: Pixels, tissue: float, bpp: float, level: int = ANCHOR) -> int:
     """The quality in which an anchor with a share of tissue keeps to a rate, as encoding does.
 
     Pictures here are small: what every file has, however empty, is not counted.
+
+    rgb: pixels of `level`
+    bpp: bits per level-0 pixel of tissue
     """
     from wsicodec.coding.images import ImageFormat, best_quality, encode_image
 
-    area = rgb.shape[0] * rgb.shape[1] << 2 * ANCHOR
+    area = rgb.shape[0] * rgb.shape[1] << 2 * level
     empty = len(encode_image(np.zeros_like(rgb), ImageFormat("avif", 18)))
     return best_quality(rgb, "avif", bpp * area * tissue / 8 + empty)
 
@@ -219,7 +228,7 @@ def make_latents(
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "tissue.npy", tissue)
     np.save(folder / "rgb_0.npy", level)
-    seen = box_reduce(blemished(level, index, config), 1 << ANCHOR)
+    seen = blemished(level, index, config)
     for k in range(LEVELS):
         h, w = (n // CELL * CELL for n in level.shape[:2])
         if min(h, w) < 128:
@@ -229,10 +238,11 @@ def make_latents(
         np.save(folder / f"latent_{k}.npy", latent.astype(np.float16))
         level = box_reduce(level, 2)
         np.save(folder / f"rgb_{k + 1}.npy", level)
-        if k + 1 == ANCHOR:
-            rate = generator(config.seed + 1, index).choice(config.rates)
-            quality = anchor_quality(seen, float(tissue.mean()), float(rate))
-            np.save(folder / "coded.npy", code_anchor(seen, quality))
+        if k + 1 <= ANCHOR:
+            rate = config.rate_of(k + 1, index)
+            above = box_reduce(seen, 1 << k + 1)
+            quality = anchor_quality(above, float(tissue.mean()), rate, k + 1)
+            np.save(folder / f"coded_{k + 1}.npy", code_anchor(above, quality))
     (folder / "done.json").write_text(json.dumps({"index": index}))
 
 
@@ -303,9 +313,9 @@ def variant_folder(config: VariantConfig, number: int, picture: Picture) -> Path
 
 
 def _open(folder: Path, picture: Picture) -> Variant:
-    def maybe(name: str) -> Pixels | None:
-        path = folder / name
-        return np.load(path, mmap_mode="r") if path.exists() else None
+    def stored(name: str) -> dict[int, Pixels]:
+        paths = {level: folder / f"{name}_{level}.npy" for level in range(1, ANCHOR + 1)}
+        return {k: np.load(path, mmap_mode="r") for k, path in paths.items() if path.exists()}
 
     latents = [
         np.load(folder / f"latent_{k}.npy", mmap_mode="r")
@@ -321,7 +331,7 @@ def _open(folder: Path, picture: Picture) -> Variant:
         picture.mag_index,
         latents,
         levels,
-        maybe("coded.npy"),
+        stored("coded"),
+        stored("drawn"),
         tissue,
-        maybe("drawn.npy"),
     )

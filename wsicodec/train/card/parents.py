@@ -1,4 +1,8 @@
-"""Parents of a whole batch as `train.parents` makes them one by one, and level 1 drawn anew."""
+"""Parents of a whole batch as `train.parents` makes them one by one, and level 1 drawn anew.
+
+A pack holds no anchors of level 1: of parents `stored` there the true pixels are shown, blurred and
+with noise. Level 2 is not drawn anew, so `drawn_anchor` goes to the anchors that there are.
+"""
 
 from typing import Any
 
@@ -47,7 +51,8 @@ def draw_parents(
     is_coded = ~is_plain & has_coded & (above == ANCHOR)
     under = ~is_plain & has_coded & (above == LEVEL)
     is_drawn = under & variants.is_drawn[windows.place] & (drawn < config.drawn)
-    is_mixed = under & ~is_drawn & (mixed < config.blend)
+    is_stored = under & ~is_drawn & (drawn >= 1 - config.stored)
+    is_mixed = under & ~is_drawn & ~is_stored & (mixed < config.blend)
     is_sketched = ~is_plain & (above > ANCHOR) & (drawn < config.sketched)
     spoilt = ~(is_plain | is_coded | is_drawn | is_sketched)
 
