@@ -5,7 +5,8 @@
     python -m benchmarks.main_job memory            peak of encoding a small and a large drawn slide
     python -m benchmarks.main_job crop SLIDE        a 1024 x 1024 crop of level 0, cold
     python -m benchmarks.main_job count SLIDE       windows drawn for a whole level, latents decoded
-    python -m benchmarks.main_job seams SLIDE       grey steps across tile borders against inside
+    python -m benchmarks.main_job seams SLIDE       grey steps across tile borders against inside,
+                                                    and against what one window draws there
     python -m benchmarks.main_job imports           seconds of `import wsicodec`
 
 Rows go to benchmarks/results/main_job.csv.
@@ -28,6 +29,7 @@ import zarr
 
 import wsicodec
 from benchmarks.record import Row, write
+from benchmarks.window_borders import over_own
 from wsicodec.codec.state import state
 from wsicodec.diffusion.windows import WINDOW
 from wsicodec.geometry import PATCH, Region, grid_shape, level_shape
@@ -207,8 +209,11 @@ def seams(slide: Path, mpp: float | None) -> list[Row]:
             within = [(i % 64 == 0) & (i % PATCH != 0) for i in at]
             inside = np.concatenate([s[i] for s, i in zip(steps, within, strict=True)])
             ratio = border.mean() / inside.mean()
-            print(f"{slide.name} level {level}: {ratio:.4f}")
-            rows.append(Row("seams", slide.name, f"level {level}", "border_step", ratio, "1"))
+            tiles = Region(y, x, y + 8, x + 8).scale_down(1 << level)
+            own = over_own(group, level, tiles.clip(grid_shape(group[str(level)].shape[:2])))
+            print(f"{slide.name} level {level}: {ratio:.4f}, over the windows' own {own:.4f}")
+            for figure, value in (("border_step", ratio), ("border_over_own_step", own)):
+                rows.append(Row("seams", slide.name, f"level {level}", figure, value, "1"))
     return rows
 
 

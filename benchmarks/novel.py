@@ -13,6 +13,8 @@ on shows as novel tiles nearer to train than any real slide's. Rows:
     seam                mean step across tile borders over the mean step elsewhere, per level; of
                         `real`, what fields of val have where borders would lie, for levels whose
                         fields are larger than a tile
+    seam_over_own   mean step across tile borders over the mean step that one window draws there,
+                which leaves content out, see `window_borders`
     differing           share of a store's bytes that a second run of a seed differs in
 
 The histogram goes to results/novel.png, and to FOLDER a picture per slide: the same place at
@@ -32,10 +34,11 @@ from PIL import Image
 
 import wsicodec
 from benchmarks.record import RESULTS, Row, write
+from benchmarks.window_borders import over_own
 from wsicodec.bench.fields import cut, lay_out, sources
 from wsicodec.cli_sample import size_of
-from wsicodec.config import BLANK
-from wsicodec.geometry import PATCH
+from wsicodec.config import BLANK, StoreInfo
+from wsicodec.geometry import PATCH, Region, grid_shape
 from wsicodec.metrics.distances import squared_distances
 from wsicodec.metrics.features import Extractor, held_out
 from wsicodec.metrics.pictures import Pixels, cut_patches, seam_score
@@ -46,6 +49,7 @@ FIELDS = 6  # of a file, up to 16 tiles each
 SHOWN = range(6, -1, -1)  # levels of a picture: 0.3x to 20x
 VIEW = 256  # pixels of each
 SEAM_VIEW = 1024  # pixels that seams are looked for in
+BESIDE = 4  # tiles to either side of a place that windows are drawn of
 Vectors = NDArray[np.float64]
 
 
@@ -146,6 +150,17 @@ def seams(group: Any, subject: str) -> list[Row]:
     return rows
 
 
+def seams_over_own(group: Any, subject: str) -> list[Row]:
+    """A row per drawn level, from the tiles around the same place."""
+    rows = []
+    for level in range(min(StoreInfo.from_json(group.attrs["wsicodec"]).pictures)):
+        y, x = (c >> level + PATCH.bit_length() - 1 for c in densest(group))
+        near = Region(y - BESIDE, x - BESIDE, y + BESIDE, x + BESIDE)
+        score = over_own(group, level, near.clip(grid_shape(group[str(level)].shape[:2])))
+        rows.append(Row(NAME, subject, f"level {level}", "seam_over_own", score, ""))
+    return rows
+
+
 def real_seams(index: Path, split: str) -> list[Row]:
     """The same of real fields, median and extremes: scanners' own lattices show as seams, too."""
     found: dict[int, list[float]] = {}
@@ -228,7 +243,7 @@ def measure(
         group = wsicodec.open(path)
         found.append(nearest(judge(novel_tiles(group, count)), known))
         rows.append(spread(f"seed {seed}", "novel to train", found[-1]))
-        rows += seams(group, f"seed {seed}")
+        rows += seams(group, f"seed {seed}") + seams_over_own(group, f"seed {seed}")
         Image.fromarray(sheet(group)).save(out / f"novel_{seed}.png")
     novel = np.concatenate(found)
     share = float((novel < real.min()).mean())

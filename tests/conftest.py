@@ -61,6 +61,16 @@ def drawn_slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def standard_store(drawn_slide: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The drawn slide with preset `standard`, as a directory; do not change it."""
+    import wsicodec
+
+    path = tmp_path_factory.mktemp("stores") / "slide.zarr"
+    wsicodec.encode(drawn_slide, path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real tissue that may lie beside the checkout."""
     path = Path(__file__).parents[1].parent / "shared" / "data"

@@ -1,18 +1,10 @@
-"""Slides encoded once for all tests of this folder, with the embedded bundle."""
+"""Slides encoded once for tests of this folder, with the embedded bundle."""
 
 from pathlib import Path
 
 import pytest
 
 import wsicodec
-
-
-@pytest.fixture(scope="session")
-def standard_store(drawn_slide: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The drawn slide with preset `standard`, as a directory; do not change it."""
-    path = tmp_path_factory.mktemp("stores") / "slide.zarr"
-    wsicodec.encode(drawn_slide, path)
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -70,6 +70,11 @@ def draw_windows(networks: Drawing, recipe: Recipe, windows: list[Window]) -> li
     Returns:
         One (256, 256, 3) tile per window; halos are cut off.
     """
+    return [_inner(whole) for whole in draw_whole(networks, recipe, windows)]
+
+
+def draw_whole(networks: Drawing, recipe: Recipe, windows: list[Window]) -> list[Pixels]:
+    """The same with their halos, which neighbours draw again: (WINDOW, WINDOW, 3) pixels each."""
     padded = windows + windows[:1] * (networks.batch - len(windows))
     conditions = _conditions(padded)
     schedule = FlowSchedule()
@@ -93,7 +98,7 @@ def blank_tile(parent: Pixels | None, background: tuple[int, int, int], halo: in
     """A tile without tissue: the level above enlarged, or glass where there is none above."""
     if parent is None:
         return np.full((PATCH, PATCH, 3), background, np.uint8)
-    return _to_bytes(_inner(double(parent.astype(np.float32)), halo))
+    return _inner(_to_bytes(double(parent.astype(np.float32))), halo)
 
 
 def _conditions(windows: list[Window]) -> Conditions:
@@ -121,10 +126,10 @@ def _finish(recipe: Recipe, drawn: Floats, window: Window) -> Pixels:
     pixels = (drawn.transpose(1, 2, 0) + np.float32(1)) * np.float32(127.5)
     if window.parent is not None and recipe.colours == "parent":
         pixels = lock_colour(pixels, window.parent.astype(np.float32))
-    return _to_bytes(_inner(pixels))
+    return _to_bytes(pixels)
 
 
-def _inner(window: Floats, halo: int = HALO) -> Floats:
+def _inner(window: Pixels, halo: int = HALO) -> Pixels:
     return window[halo : halo + PATCH, halo : halo + PATCH]
 
 
