@@ -10,11 +10,11 @@ The config fills an `Ablations`. Denoiser and renderer are trained three times b
 the three side by side. What differs:
 
     all_augmentations         nothing
-    no_parent_augmentation    parents are what the codec or the truth says: neither blended with the
-                              anchor, nor blurred, nor given noise
-    no_stain_augmentation     variants of the slides' own colours, made beside the others
+    no_parent_augmentation    parents are what the codec or the truth says: never drawn by an
+                              earlier network, nor blended with the anchor, blurred or given noise
+    no_stain_augmentation     variants of the slides' own colours, made and drawn anew beside the
+                              others
 
-No parent is drawn by an earlier network in any of them, as only shipped networks were redrawn.
 Stopped, the command goes on where it stood. The shared start has seen all augmentations if it is
 the shipped network's, so what is told is how much a network unlearns without them: a lower bound.
 """
@@ -27,12 +27,14 @@ from pathlib import Path
 
 import torch
 
+from wsicodec.train import checkpoint
 from wsicodec.train.bundle import BundlePlan
 from wsicodec.train.bundle import write as write_bundle
 from wsicodec.train.config import load_config, to_record
 from wsicodec.train.distill import DistillStage, DistillTraining
 from wsicodec.train.loop import Run
 from wsicodec.train.prepare import Preparation, prepare
+from wsicodec.train.redraw import Redrawing, redraw
 
 ALL = "all_augmentations"
 NO_PARENT = "no_parent_augmentation"
@@ -51,8 +53,10 @@ class Ablations:
 def trainings(config: Ablations) -> Iterator[tuple[str, DistillTraining]]:
     """Names and configurations; they differ in nothing but what their names say."""
     base = config.training
-    whole = dataclasses.replace(base.zoomldm.parents, drawn=0.0)
-    true = dataclasses.replace(whole, blend=0.0, blur=0.0, noise=0.0)
+    whole = base.zoomldm.parents
+    true = dataclasses.replace(
+        whole, drawn=0.0, drawn_anchor=0.0, blend=0.0, blur=0.0, noise=0.0, sketched=0.0
+    )
     variants = base.zoomldm.variants
     own_colours = dataclasses.replace(
         variants,
@@ -83,6 +87,8 @@ def train(config: Ablations, name: str, training: DistillTraining) -> Path:
             flow.variants,
         )
     )
+    if name == NO_STAIN and not (Path(training.folder) / checkpoint.NAME).exists():
+        redraw(Redrawing(training.start, flow.tables, data=flow.data, variants=flow.variants))
     stage = DistillStage(training)
     Run(stage, training.loop, training.rate, Path(training.folder), to_record(training)).train()
     plan = dataclasses.replace(
