@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from wsicodec.coding.quantizer import EmbeddingTables
-from wsicodec.diffusion.windows import conditioning_map, lock_colour
+from wsicodec.diffusion.windows import lock_colour
 from wsicodec.geometry import Region
 from wsicodec.models.autoencoder import FACTOR
 from wsicodec.models.renderer import Renderer
@@ -25,6 +25,7 @@ from wsicodec.train.loop import rank_of_process
 from wsicodec.train.variants import (
     ANCHOR,
     BLOCK,
+    CELL,
     MARGIN,
     Variant,
     VariantConfig,
@@ -59,71 +60,62 @@ def redraw(config: Redrawing) -> None:
     for number, variant in list(enumerate(variants))[rank::ranks]:
         if ANCHOR not in variant.coded or variant.mag_index > 0:
             continue
+        drawer = _Drawer(zoomldm, renderer, generator(config.seed, number))
         grid = decoded_grid(variant, tables, scale)
-        rng = generator(config.seed, number)
         higher = box_reduce(variant.levels[ANCHOR], 2)
         for level, above in ((ANCHOR - 1, variant.coded[ANCHOR]), (ANCHOR, higher)):
-            drawn = draw_level(variant, level, above, grid, zoomldm, renderer, rng)
+            drawn = drawer.level(variant, grid, level, above)
             # A reader may have the old one mapped: put a new file in its place.
             temporary = variant.folder / "drawn.tmp.npy"
             np.save(temporary, drawn)
             temporary.replace(variant.folder / f"drawn_{level}.npy")
 
 
-def draw_level(
-    variant: Variant,
-    level: int,
-    above: Pixels,
-    grid: Grid | None,
-    zoomldm: ZoomLDM,
-    renderer: Renderer,
-    rng: np.random.Generator,
-) -> Pixels:
-    """A level of a variant, block by block; blocks of glass are the level above enlarged.
+@dataclass(frozen=True)
+class _Drawer:
+    """What draws, and where its noise comes from."""
 
-    above: pixels of the level above, what is drawn from
-    """
-    out = _bytes(double(np.asarray(above, np.float32)))
-    side = BLOCK + 2 * MARGIN
-    for y in range(0, out.shape[0], BLOCK):
-        for x in range(0, out.shape[1], BLOCK):
-            if variant.tissue_in(level, y, x, BLOCK) < 0.01:
-                continue
-            region = Region(y - MARGIN, x - MARGIN, y + BLOCK + MARGIN, x + BLOCK + MARGIN)
-            parent = cut(above, region.y0 // 2, region.x0 // 2, side // 2)
-            cond = np.zeros(
-                (zoomldm.config.summarizer.embedding_width + 1, side // 32, side // 32), np.float32
-            )
-            if grid is not None:
-                cond = conditioning_map(grid.vectors, grid.valid, (0, 0), region, level)
-            whole = _draw_block(parent, cond, variant.mag_index + level, zoomldm, renderer, rng)
-            inner = whole[MARGIN:-MARGIN, MARGIN:-MARGIN]
-            part = out[y : y + BLOCK, x : x + BLOCK]
-            part[:] = inner[: part.shape[0], : part.shape[1]]
-    return out
+    zoomldm: ZoomLDM
+    renderer: Renderer
+    rng: np.random.Generator
 
+    def level(self, variant: Variant, grid: Grid | None, level: int, above: Pixels) -> Pixels:
+        """A level of a variant, block by block; blocks of glass are the level above enlarged.
 
-@torch.no_grad()
-def _draw_block(
-    parent: Pixels,
-    cond: NDArray[np.float32],
-    mag: int,
-    zoomldm: ZoomLDM,
-    renderer: Renderer,
-    rng: np.random.Generator,
-) -> Pixels:
-    cells = 2 * parent.shape[0] // FACTOR
-    noise = rng.standard_normal((renderer.config.latent_channels, cells, cells), np.float32)
-    batch = {
-        "noise": torch.from_numpy(noise)[None],
-        "parent": torch.from_numpy(parent.transpose(2, 0, 1).copy())[None].float() / 127.5 - 1,
-        "has_parent": torch.ones(1),
-        "cond": torch.from_numpy(cond)[None],
-        "mag": torch.tensor([mag]),
-    }
-    rgb = render(renderer, batch, draw(zoomldm, batch, 1))[0]
-    drawn = ((rgb + 1) * 127.5).permute(1, 2, 0).numpy()
-    return _bytes(lock_colour(drawn, parent.astype(np.float32)))
+        above: pixels of the level above, what is drawn from
+        """
+        out = _bytes(double(np.asarray(above, np.float32)))
+        side = BLOCK + 2 * MARGIN
+        width = self.zoomldm.config.summarizer.embedding_width
+        for y in range(0, out.shape[0], BLOCK):
+            for x in range(0, out.shape[1], BLOCK):
+                if variant.tissue_in(level, y, x, BLOCK) < 0.01:
+                    continue
+                region = Region(y - MARGIN, x - MARGIN, y + BLOCK + MARGIN, x + BLOCK + MARGIN)
+                parent = cut(above, region.y0 // 2, region.x0 // 2, side // 2)
+                told = np.zeros((width + 1, side // CELL, side // CELL), np.float32)
+                if grid is not None:
+                    told = grid.under(region, level)
+                whole = self._block(parent, told, variant.mag_index + level)
+                inner = whole[MARGIN:-MARGIN, MARGIN:-MARGIN]
+                part = out[y : y + BLOCK, x : x + BLOCK]
+                part[:] = inner[: part.shape[0], : part.shape[1]]
+        return out
+
+    @torch.no_grad()
+    def _block(self, parent: Pixels, told: NDArray[np.float32], mag: int) -> Pixels:
+        cells = 2 * parent.shape[0] // FACTOR
+        shape = (self.renderer.config.latent_channels, cells, cells)
+        batch = {
+            "noise": torch.from_numpy(self.rng.standard_normal(shape, np.float32))[None],
+            "parent": torch.from_numpy(parent.transpose(2, 0, 1).copy())[None].float() / 127.5 - 1,
+            "has_parent": torch.ones(1),
+            "cond": torch.from_numpy(told)[None],
+            "mag": torch.tensor([mag]),
+        }
+        rgb = render(self.renderer, batch, draw(self.zoomldm, batch, 1))[0]
+        drawn = ((rgb + 1) * 127.5).permute(1, 2, 0).numpy()
+        return _bytes(lock_colour(drawn, parent.astype(np.float32)))
 
 
 def _bytes(image: NDArray[np.float32]) -> Pixels:
