@@ -75,7 +75,7 @@ def test_everything_told_is_used(told: str) -> None:
     assert (before - after).abs().mean() > 1e-3
 
 
-def test_colours_of_the_detail_are_scaled_and_its_grey_is_not() -> None:
+def test_the_detail_is_scaled_and_its_colours_once_more() -> None:
     torch.manual_seed(0)
     renderer = Renderer(RendererConfig(4, (8, 8, 8), (1, 1, 1))).eval()
     torch.nn.init.normal_(renderer.last.weight)
@@ -83,7 +83,7 @@ def test_colours_of_the_detail_are_scaled_and_its_grey_is_not() -> None:
     given = torch.randn(1, 4, 8, 8), torch.zeros(1, 3, 32, 32), torch.ones(1), torch.tensor([0])
     with torch.no_grad():
         before = renderer(*given)
-        renderer.scale_colours(0.5)
+        renderer.scale_detail(2.0, 0.5)
         after = renderer(*given)
     grey = before.mean(1, keepdim=True)
-    torch.testing.assert_close(after, grey + (before - grey) / 2, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(after, 2 * grey + (before - grey), atol=1e-5, rtol=1e-4)

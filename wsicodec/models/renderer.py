@@ -62,12 +62,12 @@ class Renderer(nn.Module):
         self.last = zeroed(nn.Conv2d(half, 12, 3, padding=1))
 
     @torch.no_grad()
-    def scale_colours(self, gain: float) -> None:
-        """Multiply how far the detail's colours lie from their grey; its grey stays."""
+    def scale_detail(self, gain: float, colours: float) -> None:
+        """Multiply the detail by `gain`, and by `colours` how far it then lies from its grey."""
         for values in self.last.parameters():
-            colours = values.unflatten(0, (3, 4))
-            grey = colours.mean(0, keepdim=True)
-            values.copy_((grey + gain * (colours - grey)).flatten(0, 1))
+            detail = gain * values.unflatten(0, (3, 4))
+            grey = detail.mean(0, keepdim=True)
+            values.copy_((grey + colours * (detail - grey)).flatten(0, 1))
 
     def forward(self, latent: Tensor, parent: Tensor, has_parent: Tensor, mag: Tensor) -> Tensor:
         """Pixels (n, 3, 8h, 8w) around [-1, 1], not clipped.

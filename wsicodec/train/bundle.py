@@ -35,7 +35,8 @@ class BundlePlan:
     tables: str = "runs/codec"  # folder with codec.safetensors and scale.json
     edm: str = ""  # run of the embedding diffusion model; none: novel slides cannot be drawn
     steps: int = 1
-    colours: float = 1.0  # what differences of colour in the renderer's detail are multiplied by
+    detail: float = 1.0  # what the renderer's detail is multiplied by
+    colours: float = 1.0  # the same of its differences of colour, once more
     remarks: str = ""  # on how the runs were made, where their configurations do not tell it all
     anchors: dict[str, dict[str, Any]] = field(
         default_factory=lambda: {
@@ -100,7 +101,7 @@ def write(plan: BundlePlan) -> Path:
     zoomldm, zoomldm_facts = load_zoomldm(Path(plan.zoomldm))
     tables, scale = load_tables(Path(plan.tables))
     renderer, _ = load_renderer(Path(plan.zoomldm))
-    renderer.scale_colours(plan.colours)
+    renderer.scale_detail(plan.detail, plan.colours)
     embedder = embedder.at_size(PATCH)
     parts: dict[str, bytes] = {}
     for module, name in (
@@ -147,7 +148,11 @@ def write(plan: BundlePlan) -> Path:
 
         settings["edm"], part, facts["edm"] = edm_part(Path(plan.edm))
         parts |= part
-    settings["record"] = _record(**facts) | {"colours": plan.colours, "remarks": plan.remarks}
+    settings["record"] = _record(**facts) | {
+        "detail": plan.detail,
+        "colours": plan.colours,
+        "remarks": plan.remarks,
+    }
     export.write_bundle(Path(plan.folder), settings, parts)
     return Path(plan.folder)
 
