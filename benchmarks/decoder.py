@@ -73,13 +73,11 @@ STEPS = (1, 2, 4, 8)
 ROUNDS = 5
 
 
-def measure(
-    setting: Setting, bundles: Sequence[str], steps: Sequence[int], out: Path, workers: int
-) -> None:
-    """Make the rows that are missing, in as many processes as asked."""
+def measure(setting: Setting, variants: Sequence[Variant], out: Path, workers: int) -> None:
+    """Make the rows of variants that are missing, in as many processes as asked."""
     table, fields = tables(out)
     ground = ground_of(setting)
-    todo = [v for v in plan(bundles, steps) if not table.has(key(ground, v, LEVELS[-1]))]
+    todo = [v for v in variants if not table.has(key(ground, v, LEVELS[-1]))]
     results = spread(partial(do, setting), todo, workers, compared_with)
     for number, (_, found) in enumerate(results, 1):
         if isinstance(found, WsiCodecError):
@@ -160,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="wsicodec-decoder-") as folder:
         setting = Setting(given.index, Path(folder), given.files, given.draws)
         measure_speed(setting, bundles, given.steps, given.out)
-        measure(setting, bundles, given.steps, given.out, given.workers)
+        measure(setting, plan(bundles, given.steps), given.out, given.workers)
         for path in show(setting, bundles, given.out):
             print(path)
 

@@ -1,13 +1,10 @@
 """Ablations that need training: the decoder without parent augmentation, and without stains bent.
 
-    python -m benchmarks.decoder_training --config benchmarks/configs/ablations.json
-    python -m benchmarks.decoder INDEX.csv --steps 1 --out benchmarks/results/decoder_training.csv \
-        --bundle FOLDER/no_stain_augmentation --bundle FOLDER/no_parent_augmentation \
-        --bundle FOLDER/all_augmentations
+    python -m benchmarks.decoder_training INDEX.csv --config benchmarks/configs/ablations.json
 
 The config fills an `Ablations`. Denoiser and renderer are trained three times by the stage
-`distill`, from one start and for one small budget, and bundled each; the second command measures
-the three side by side. What differs:
+`distill`, from one start and for one small budget, and bundled each; then `standard` of the three
+is measured as `benchmarks.decoder` does. What differs:
 
     all_augmentations         nothing
     no_parent_augmentation    parents are what the codec or the truth says: never drawn by an
@@ -21,12 +18,17 @@ the shipped network's, so what is told is how much a network unlearns without th
 
 import argparse
 import dataclasses
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+from benchmarks.decoder import measure
+from benchmarks.decoder_jobs import Setting
+from benchmarks.decoder_variants import Variant
+from benchmarks.record import RESULTS
 from wsicodec.train import checkpoint
 from wsicodec.train.bundle import BundlePlan
 from wsicodec.train.bundle import write as write_bundle
@@ -103,13 +105,18 @@ def train(config: Ablations, name: str, training: DistillTraining) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser("benchmarks.decoder_training", description=__doc__)
+    parser.add_argument("index", type=Path)
     parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=RESULTS / "decoder_training.csv")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
     config = load_config(Ablations, given.config)
-    for name, training in trainings(config):
-        print(train(config, name, training), flush=True)
+    bundles = [str(train(config, name, training)) for name, training in trainings(config)]
+    with tempfile.TemporaryDirectory(prefix="wsicodec-decoder-") as folder:
+        setting = Setting(given.index, Path(folder))
+        measure(setting, [Variant(b, "standard") for b in bundles], given.out, given.workers)
 
 
 if __name__ == "__main__":

@@ -148,13 +148,13 @@ def write(plan: BundlePlan) -> Path:
 
         settings["edm"], part, facts["edm"] = edm_part(Path(plan.edm))
         parts |= part
-    settings["record"] = _record(**facts) | {
-        "detail": plan.detail,
-        "colours": plan.colours,
-        "remarks": plan.remarks,
-    }
+    settings["record"] = _record(**facts) | _scales(plan) | {"remarks": plan.remarks}
     export.write_bundle(Path(plan.folder), settings, parts)
     return Path(plan.folder)
+
+
+def _scales(plan: BundlePlan) -> dict[str, float]:
+    return {"detail": plan.detail, "colours": plan.colours}
 
 
 def _record(**facts: dict[str, Any]) -> dict[str, Any]:
