@@ -409,10 +409,10 @@ def test_rows_that_stand_are_not_made_again(
 
     monkeypatch.setattr(decoder, "do", do)
     setting, out = Setting(tmp_path / "x.csv", tmp_path), tmp_path / "d.csv"
-    decoder.measure(setting, decoder.plan(["small"], (1,)), out, workers=1)
+    decoder.measure(setting, plan(["small"], (1,)), out, workers=1)
     first = len(done)
     assert first == len(plan(["small"], (1,)))
-    decoder.measure(setting, decoder.plan(["small"], (1, 2)), out, workers=1)
+    decoder.measure(setting, plan(["small"], (1, 2)), out, workers=1)
     assert done[first:] == [Variant("small", "standard", 2)]
     header = out.read_text("utf-8").splitlines()[0]
     assert header.split(",")[: len(KEYS)] == list(KEYS)
