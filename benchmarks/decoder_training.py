@@ -8,7 +8,7 @@ is measured as `benchmarks.decoder` does. What differs:
 
     all_augmentations         nothing
     no_parent_augmentation    parents are what the codec or the truth says: never drawn by an
-                              earlier network, nor blended with the anchor, blurred or given noise
+                              earlier network nor sketched, blended, blurred or given noise
     no_stain_augmentation     variants of the slides' own colours, made and drawn anew beside the
                               others
 

@@ -20,7 +20,7 @@ from wsicodec.diffusion.windows import (
     embedding_region,
     tile_window,
 )
-from wsicodec.geometry import PATCH, Region, magnification_index
+from wsicodec.geometry import Region, magnification_index
 from wsicodec.models.bundle import find_bundle
 from wsicodec.models.networks import load_drawing
 
@@ -97,8 +97,3 @@ def _cut(array: Any, region: Region) -> Pixels:
     rows = inside.y0 - region.y0, region.y1 - inside.y1
     columns = inside.x0 - region.x0, region.x1 - inside.x1
     return np.pad(np.asarray(array[inside.slices()]), (rows, columns, (0, 0)), mode="edge")
-
-
-def tile_of(whole: Pixels) -> Pixels:
-    """What a reader is shown of a window."""
-    return whole[HALO : HALO + PATCH, HALO : HALO + PATCH]
