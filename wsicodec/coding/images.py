@@ -36,8 +36,8 @@ from wsicodec.errors import BitstreamError, ConfigError
 CODECS = ("avif", "jpegxl", "jpeg_tiles")
 COLOURSPACES = ("rgb", "ycbcr")
 KEYS = frozenset({"codec", "quality", "tile", "tables", "colourspace"})
-AVIF_SPEED = 9  # 8 takes four times as long and gains 0.3 dB at equal bytes on 5x H&E, but the
-# decoder was trained on the edges that 9 leaves between blocks, and draws too little without them
+AVIF_SPEED = 9  # 0.04 s a megapixel; at equal bytes of 5x H&E, 8 gains nothing and 6 only
+# 0.4 dB for 0.6 s: colours of blocks, which it is for, err as much
 JPEGXL_EFFORT = 3  # 0.2 s a megapixel; 1 takes 0.03 s and 18 % more bytes, 4 saves nothing
 MAGIC, VERSION = b"WSIJ", 1
 QUALITIES = 10, 60  # between which a quality is sought that keeps to a rate
