@@ -38,6 +38,6 @@ def test_colours_are_locked_as_in_numpy_and_stay_without_a_parent(
         torch.from_numpy(parent).permute(0, 3, 1, 2),
         torch.tensor([1.0, 0.0]),
     ).permute(0, 2, 3, 1)
-    # Means of 256 values and three products, each rounded to 2**-24 of about one.
+    # Means of 256 values, sums over neighbours and three products, each rounded to 2**-24.
     np.testing.assert_allclose(got[0].numpy(), lock_colour(drawn[0], parent[0]), atol=1e-5)
     np.testing.assert_array_equal(got[1].numpy(), drawn[1])

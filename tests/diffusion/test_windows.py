@@ -98,6 +98,19 @@ def test_colours_follow_the_parent_and_detail_stays() -> None:
     )
 
 
+def test_blocks_end_within_a_tenth_of_how_far_they_were_off() -> None:
+    rng = np.random.default_rng(2)
+    parent = rng.uniform(0, 255, (WINDOW // 2, WINDOW // 2, 3)).astype(np.float32)
+    off = rng.normal(0, 9, (20, 20, 3)).astype(np.float32).repeat(16, 0).repeat(16, 1)
+    drawn = parent.repeat(2, 0).repeat(2, 1) + off
+
+    def left(image: np.ndarray) -> float:
+        means = (image - drawn + off).reshape(5, 64, 5, 64, 3).mean((1, 3))
+        return float(np.square(means).mean())
+
+    assert left(lock_colour(drawn, parent)) < 0.01 * left(drawn)
+
+
 def test_a_window_that_already_agrees_is_left_alone() -> None:
     rng = np.random.default_rng(1)
     parent = rng.uniform(0, 255, (WINDOW // 2, WINDOW // 2, 3)).astype(np.float32)

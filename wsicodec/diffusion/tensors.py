@@ -11,6 +11,7 @@ from torch import Tensor
 
 _WRAP = 1 << 64
 _LOCK = 16  # pixels; as in `windows`
+_ROUNDS = 3  # the same
 
 
 def _signed(word: int) -> int:
@@ -66,6 +67,17 @@ def lock_colours(drawn: Tensor, parent: Tensor, has_parent: Tensor) -> Tensor:
         has_parent: (n,) 1 or 0.
     """
     error = F.avg_pool2d(parent, _LOCK // 2) - F.avg_pool2d(drawn, _LOCK)
-    error = error * has_parent[:, None, None, None]
+    error = _unsmoothed(error * has_parent[:, None, None, None])
     # Linear interpolation with ends held is what "bilinear" means between pixel centres.
     return drawn + F.interpolate(error, scale_factor=float(_LOCK), mode="bilinear")
+
+
+def _unsmoothed(error: Tensor) -> Tensor:
+    """`windows.unsmoothed` of (n, 3, h, w)."""
+    given = error
+    for _ in range(_ROUNDS):
+        held = F.pad(given, (1, 1, 1, 1), mode="replicate")
+        rows = (held[:, :, :-2] + 6 * held[:, :, 1:-1] + held[:, :, 2:]) / 8
+        reached = (rows[..., :-2] + 6 * rows[..., 1:-1] + rows[..., 2:]) / 8
+        given = given + error - reached
+    return given
