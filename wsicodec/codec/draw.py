@@ -125,7 +125,8 @@ def _enlarged(window: Window) -> Pixels:
 def _finish(recipe: Recipe, drawn: Floats, window: Window) -> Pixels:
     pixels = (drawn.transpose(1, 2, 0) + np.float32(1)) * np.float32(127.5)
     if window.parent is not None and recipe.colours == "parent":
-        pixels = lock_colour(pixels, window.parent.astype(np.float32))
+        # Clipped before, not only after: what highlights lose would darken their blocks.
+        pixels = lock_colour(np.clip(pixels, 0, 255), window.parent.astype(np.float32))
     return _to_bytes(pixels)
 
 

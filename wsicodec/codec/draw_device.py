@@ -81,7 +81,8 @@ class Pipeline:
         size = (WINDOW // DOWN, WINDOW // DOWN)
         told = self._denoiser.tell(parent, kind, cond)
         latent = self._denoiser.run(noise_tensor(noise, corners, size, self._table), told)
-        drawn = lock_colours(self._renderer.run(latent, told), told.above, told.has_parent)
+        drawn = self._renderer.run(latent, told).clamp(-1, 1)
+        drawn = lock_colours(drawn, told.above, told.has_parent)
         picture = ops.blend_windows(
             drawn, self._weights, self._origins, (self._batch * PATCH, PATCH)
         )

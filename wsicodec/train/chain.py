@@ -86,7 +86,7 @@ def draw_level(field: Field, networks: Networks, parent: Pixels, level: int, ste
     latent = draw(networks.zoomldm, batch, steps)
     rgb = render(networks.renderer, batch, latent)[0]
     drawn = ((rgb + 1) * 127.5).permute(1, 2, 0).numpy()
-    drawn = lock_colour(drawn, parent.astype(np.float32))
+    drawn = lock_colour(np.clip(drawn, 0, 255), parent.astype(np.float32))
     return np.clip(np.floor(drawn + 0.5), 0, 255).astype(np.uint8)
 
 

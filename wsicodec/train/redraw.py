@@ -115,7 +115,7 @@ class _Drawer:
         }
         rgb = render(self.renderer, batch, draw(self.zoomldm, batch, 1))[0]
         drawn = ((rgb + 1) * 127.5).permute(1, 2, 0).numpy()
-        return _bytes(lock_colour(drawn, parent.astype(np.float32)))
+        return _bytes(lock_colour(np.clip(drawn, 0, 255), parent.astype(np.float32)))
 
 
 def _bytes(image: NDArray[np.float32]) -> Pixels:
