@@ -40,7 +40,7 @@ class BundlePlan:
     remarks: str = ""  # on how the runs were made, where their configurations do not tell it all
     anchors: dict[str, dict[str, Any]] = field(
         default_factory=lambda: {
-            "standard": {"level": 2, "codec": "avif", "quality": 18, "bpp": 0.022},
+            "standard": {"level": 2, "codec": "avif", "quality": 18, "bpp": 0.021},
             "detail": {"level": 1, "codec": "avif", "quality": 28, "bpp": 0.1},
         }
     )
