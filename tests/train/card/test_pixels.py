@@ -8,7 +8,6 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
-from wsicodec.diffusion import windows  # noqa: E402
 from wsicodec.resample import box_reduce  # noqa: E402
 from wsicodec.resample import double as double_at_home  # noqa: E402
 from wsicodec.train import augment, data, parents  # noqa: E402
@@ -97,9 +96,3 @@ def test_resampling_is_pillows(cut: int, side: int) -> None:
     # Pillow rounds between its two passes: an error of at most a half, a quarter in the mean.
     assert np.abs(found - theirs).max() <= 2
     assert np.abs(found - theirs).mean() < 0.25
-
-
-def test_colour_is_locked_as_at_home() -> None:
-    drawn, parent = picture(96, 96).astype(np.float32), picture(48, 48).astype(np.float32)
-    ours = pixels.lock_colour(planes(drawn), planes(parent))[0].permute(1, 2, 0).numpy()
-    np.testing.assert_allclose(ours, windows.lock_colour(drawn, parent), atol=1e-2)

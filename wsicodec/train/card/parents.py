@@ -12,13 +12,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wsicodec.diffusion.tensors import lock_colours
 from wsicodec.models.autoencoder import FACTOR
 from wsicodec.models.edm import SMOOTH
 from wsicodec.models.renderer import Renderer
 from wsicodec.models.zoomldm import ZoomLDM
 from wsicodec.train.card.bank import Where, send
 from wsicodec.train.card.draws import Windows
-from wsicodec.train.card.pixels import blocks_of, blur, double, lock_colour, to_bytes
+from wsicodec.train.card.pixels import blocks_of, blur, double, to_bytes
 from wsicodec.train.card.tissue import Squares
 from wsicodec.train.card.variants import BLOCK, MARGIN, Variants, batches
 from wsicodec.train.parents import EDGE, SOFT, ParentConfig
@@ -145,4 +146,4 @@ def _draw(
     above = parent.div(127.5).sub(1)
     latent = zoomldm(start, one, one, above, one, variants.conditions(squares), mag)
     rgb = renderer(latent, above, one, mag).float()
-    return lock_colour(rgb.add(1).mul(127.5), parent)
+    return lock_colours(rgb.add(1).mul(127.5).clamp(0, 255), parent, one)

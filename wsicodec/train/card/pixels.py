@@ -14,7 +14,6 @@ from wsicodec.train.card.bank import send
 from wsicodec.train.data import MAP_STEP
 
 CUBIC = (-9 / 128, 111 / 128, 29 / 128, -3 / 128)  # Keys 1981, a quarter of a pixel off
-LOCK = 16  # pixels; the scale above which colours follow the parent, as in `diffusion.windows`
 
 
 @dataclass(frozen=True)
@@ -136,12 +135,6 @@ def _weights(length: int, first: Tensor, cut: Tensor, side: int) -> Tensor:
     weight = torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
     weight = torch.where((place >= 0) & (place < cut[:, None, None]), weight, 0)
     return weight / weight.sum(-1, keepdim=True)
-
-
-def lock_colour(drawn: Tensor, parent: Tensor) -> Tensor:
-    """`diffusion.windows.lock_colour` of (n, 3, h, w) and (n, 3, h / 2, w / 2)."""
-    error = F.avg_pool2d(parent, LOCK // 2) - F.avg_pool2d(drawn, LOCK)
-    return drawn + F.interpolate(error, scale_factor=LOCK, mode="bilinear", align_corners=False)
 
 
 def to_bytes(images: Tensor) -> Tensor:
