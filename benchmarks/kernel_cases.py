@@ -125,11 +125,11 @@ def _blend(batch: int, draw: Draw) -> tuple[Any, ...]:
 
 
 def _channel_norm(side: int, width: int, batch: int, draw: Draw) -> tuple[Any, ...]:
-    return draw.map(batch, width, side, side), draw.wide(width), True, 1e-6
+    return draw.map(batch, width, side, side), draw.wide(width), True, 1e-6, False
 
 
 def _film(side: int, width: int, batch: int, draw: Draw) -> tuple[Any, ...]:
-    return draw.map(batch, width, side, side), draw.map(batch, 2 * width, side, side)
+    return draw.map(batch, width, side, side), draw.map(batch, 2 * width, side, side), False
 
 
 def cases() -> list[Case]:

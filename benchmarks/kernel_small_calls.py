@@ -4,6 +4,7 @@ What is built ahead of time is then what the product starts: widths are those of
 the number of windows and the types are those of `codec.draw_device`.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -24,11 +25,10 @@ class Call(NamedTuple):
     arguments: tuple[Any, ...]
 
 
-def _title(op: str, arguments: tuple[Any, ...]) -> str:
+def _title(op: str, names: Sequence[str], arguments: tuple[Any, ...]) -> str:
     shapes = (" x ".join(map(str, a.shape)) for a in arguments if isinstance(a, Tensor))
-    told = ", ".join(dict.fromkeys(shapes))
-    activated = any(argument is True for argument in arguments)
-    return f"{op} of small, {told}{', activated' if activated else ''}"
+    set_flags = (n for n, a in zip(names, arguments, strict=False) if a is True)
+    return f"{op} of small, {', '.join((*dict.fromkeys(shapes), *set_flags))}"
 
 
 class _Calls(TorchDispatchMode):
@@ -43,7 +43,8 @@ class _Calls(TorchDispatchMode):
     ) -> Any:
         if func.namespace == "wsicodec":
             op = func._schema.name.split("::")[1].removeprefix("_")
-            self.found.append(Call(_title(op, args), op, args))
+            names = [a.name for a in func._schema.arguments]
+            self.found.append(Call(_title(op, names, args), op, args))
         return func(*args, **(kwargs or {}))
 
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -112,10 +113,12 @@ def map_cases(draw: Draw) -> Iterator[Case]:
         given = (draw.map(n, widths[0], *side, mean=3.0), draw.wide(width), draw.wide(width))
         more = (groups, 1e-5, groups != 2)
         yield f"{groups} groups of {width}", "group_norm", (*given, second, *told, *more)
-    for act in (False, True):
-        yield f"act {act}", "channel_norm", (draw.map(3, 24, 5, 13), draw.wide(24), act, 1e-6)
-    for name, side in (("map", (5, 7)), ("vector", (1, 1))):
-        yield name, "film_silu", (draw.map(2, 20, 5, 7), draw.map(2, 40, *side))
+    for act, framed in product((False, True), repeat=2):
+        name = f"act {act}, framed {framed}"
+        yield name, "channel_norm", (draw.map(3, 24, 5, 13), draw.wide(24), act, 1e-6, framed)
+    for (name, side), framed in product((("map", (5, 7)), ("vector", (1, 1))), (False, True)):
+        film = draw.map(2, 40, *side)
+        yield f"{name}, framed {framed}", "film_silu", (draw.map(2, 20, 5, 7), film, framed)
     yield "odd", "geglu", (draw(3, 5, 40),)
     yield "odd", "residual", (draw.map(2, 20, 3, 5), draw.map(2, 20, 3, 5), draw(20))
     latents = tuple(draw(2, 3, 5, 7) for _ in range(4))

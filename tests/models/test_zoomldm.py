@@ -6,7 +6,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from wsicodec.models.blocks import ChannelNorm, sinusoids
+from wsicodec.models.blocks import ChannelNorm, ResBlock, sinusoids
 from wsicodec.models.summarizer import SummarizerConfig
 from wsicodec.models.unet import UNetConfig
 from wsicodec.models.zoomldm import ZoomLDM, ZoomLDMConfig
@@ -114,6 +114,17 @@ def test_channel_norm_looks_at_one_pixel_only() -> None:
     whole = ChannelNorm(5)(x)
     torch.testing.assert_close(ChannelNorm(5)(x[..., 1:2, 1:2]), whole[..., 1:2, 1:2])
     torch.testing.assert_close(whole.square().mean(1), torch.ones(1, 3, 3), rtol=1e-3, atol=1e-3)
+
+
+def test_a_block_does_not_see_where_its_plane_ends() -> None:
+    block = ResBlock(8, 4)
+    with torch.no_grad():
+        for parameter in block.parameters():
+            parameter.normal_()
+    plane = torch.randn(1, 8, 1, 1).expand(-1, -1, 7, 9)
+    found = block(plane, torch.randn(1, 4))
+    assert not torch.allclose(found, plane)
+    torch.testing.assert_close(found, found[..., 3:4, 4:5].expand_as(found))
 
 
 def test_sinusoids_tell_times_apart() -> None:

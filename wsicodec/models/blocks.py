@@ -39,10 +39,10 @@ class ResBlock(nn.Module):
         """`embedding` is the width of the vector that modulates; `cond`, of a map that does too."""
         super().__init__()
         self.norm = ChannelNorm(width)
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv1 = framed(width, width)
         self.film = nn.Linear(embedding, 2 * width)
         self.film_map = nn.Conv2d(cond, 2 * width, 1) if cond else None
-        self.conv2 = zeroed(nn.Conv2d(width, width, 3, padding=1))
+        self.conv2 = zeroed(framed(width, width))
 
     def forward(self, x: Tensor, embedding: Tensor, cond: Tensor | None = None) -> Tensor:
         """Map (n, width, h, w), modulated by (n, embedding) and perhaps by (n, cond, h, w)."""
@@ -53,6 +53,14 @@ class ResBlock(nn.Module):
         middle = self.conv1(self.norm(x)) * (1 + scale) + shift
         out: Tensor = x + self.conv2(torch.nn.functional.silu(middle))
         return out
+
+
+def framed(inputs: int, outputs: int) -> nn.Conv2d:
+    """A 3 x 3 convolution around which the border repeats.
+
+    A window ends where tissue goes on: zeros there would be seen, and drawn, as something else.
+    """
+    return nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="replicate")
 
 
 def zeroed(module: M) -> M:

@@ -67,8 +67,8 @@ class _Block:
         self.map = None if block.film_map is None else _kernel(block.film_map, kind)
 
     def __call__(self, x: Tensor, film: Tensor) -> Tensor:
-        h = F.conv2d(ops.channel_norm(x, self.gain), *self.first, padding=1)
-        h = F.conv2d(ops.film_silu(h, film), self.last[0], padding=1)
+        h = F.conv2d(ops.channel_norm(x, self.gain, framed=True), *self.first)
+        h = F.conv2d(ops.film_silu(h, film, framed=True), self.last[0])
         return ops.residual(x, h, self.last[1])
 
 
@@ -159,16 +159,17 @@ class FastDenoiser:
         x = x.contiguous()
         for step, tables, shares in self.steps:
             of_x, of_guess, spread = shares[told.kind].unbind(1)
-            found = self._estimate(torch.cat((x.to(self._kind), parent), 1), told, tables, maps)
+            seen = F.pad(torch.cat((x.to(self._kind), parent), 1), (1, 1, 1, 1), mode="replicate")
+            found = self._estimate(seen, told, tables, maps)
             clean = of_x * x + of_guess * guess + spread * found.float()
             x, _ = ops.guided_step(x, clean.contiguous(), move=(step.keep, step.gain, 0.0))
         return x
 
     def _estimate(
-        self, inputs: Tensor, told: Told, tables: Sequence[Tensor], maps: Sequence[Tensor]
+        self, framed: Tensor, told: Told, tables: Sequence[Tensor], maps: Sequence[Tensor]
     ) -> Tensor:
         films, extra = iter([table[told.kind] for table in tables]), iter(maps)
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        inputs = framed.contiguous(memory_format=torch.channels_last)
         down1, down2, up2, up1 = self._maps
 
         def through(blocks: Sequence[_Block], x: Tensor) -> Tensor:
@@ -177,14 +178,14 @@ class FastDenoiser:
                 x = block(x, film if block.map is None else film + next(extra))
             return x
 
-        fine = through(self._down[0], F.conv2d(inputs, *self._first, padding=1))
+        fine = through(self._down[0], F.conv2d(inputs, *self._first))
         middle = through(self._down[1], F.conv2d(fine, *down1, stride=2))
         x = F.conv2d(middle, *down2, stride=2) + F.conv2d(told.cond, *self._add_cond)
         x = through(self._up[2], through(self._down[2], x))
         x = through(self._up[1], middle + F.pixel_shuffle(F.conv2d(x, *up2), 2))
         x = through(self._up[0], fine + F.pixel_shuffle(F.conv2d(x, *up1), 2))
-        normal = ops.channel_norm(x, self._gain, activate=True)
-        return F.conv2d(normal, *self._last, padding=1)
+        normal = ops.channel_norm(x, self._gain, activate=True, framed=True)
+        return F.conv2d(normal, *self._last)
 
 
 class FastRenderer:

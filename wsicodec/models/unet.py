@@ -8,7 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsicodec.geometry import LEVELS
-from wsicodec.models.blocks import ChannelNorm, ResBlock, from_json, sinusoids, to_json, zeroed
+from wsicodec.models.blocks import (
+    ChannelNorm,
+    ResBlock,
+    framed,
+    from_json,
+    sinusoids,
+    to_json,
+    zeroed,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +58,7 @@ class UNet(nn.Module):
         )
         self.magnification = nn.Embedding(LEVELS, config.embedding)
         channels = config.latent_channels + config.parent_channels + 1
-        self.first = nn.Conv2d(channels, fine, 3, padding=1)
+        self.first = framed(channels, fine)
         self.down1 = nn.Conv2d(fine, middle, 2, stride=2)
         self.down2 = nn.Conv2d(middle, coarse, 2, stride=2)
         self.add_cond = nn.Conv2d(config.cond, coarse, 1)
@@ -64,7 +72,7 @@ class UNet(nn.Module):
             self._blocks(w, n) for w, n in zip(widths, config.up_blocks, strict=True)
         )
         self.norm = ChannelNorm(fine)
-        self.last = zeroed(nn.Conv2d(fine, config.latent_channels, 3, padding=1))
+        self.last = zeroed(framed(fine, config.latent_channels))
 
     def _blocks(self, width: int, count: int) -> nn.ModuleList:
         cond = self.config.cond if width == self.config.widths[-1] else 0

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wsicodec.models.blocks import framed
 from wsicodec.models.summarizer import Summarizer, SummarizerConfig
 from wsicodec.models.unet import UNet, UNetConfig
 
@@ -51,7 +52,7 @@ class ZoomLDM(nn.Module):
         self.summarizer = Summarizer(config.summarizer)
         self.unet = UNet(config.unet)
         channels = config.unet.latent_channels
-        self.guess = nn.Conv2d(config.unet.parent_channels, channels, 3, padding=1)
+        self.guess = framed(config.unet.parent_channels, channels)
         # Of a latent around the guess: row 0 without a parent, row 1 with one.
         self.register_buffer("deviation", torch.ones(2, channels))
 

@@ -8,8 +8,10 @@ from wsicodec.ops.dispatch import dense, launch_of, wanted
 from wsicodec.ops.forms import registered
 
 
-def _like_the_map(x: Tensor, *_: object) -> Tensor:
-    return torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+def _room(x: Tensor, framed: bool) -> Tensor:
+    more = 2 if framed else 0
+    shape = (*x.shape[:2], x.shape[2] + more, x.shape[3] + more)
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
 def _like_the_stack(
@@ -72,17 +74,28 @@ def group_norm(
     return run(x, weight, bias, second, added, film, groups, eps, activate)
 
 
-@registered(_like_the_map)
-def _channel_norm(x: Tensor, weight: Tensor, activate: bool, eps: float) -> Tensor:
+def _normed(x: Tensor, _weight: Tensor, _activate: bool, _eps: float, framed: bool) -> Tensor:
+    return _room(x, framed)
+
+
+@registered(_normed)
+def _channel_norm(x: Tensor, weight: Tensor, activate: bool, eps: float, framed: bool) -> Tensor:
     how = launch_of("channel_norm", x, width=x.shape[1])
     if how is None:
-        return dense(reference.channel_norm(x, weight, activate, eps))
+        return dense(reference.channel_norm(x, weight, activate, eps, framed))
     from wsicodec_kernels.norms import channel_norm as kernel
 
-    return kernel(dense(x), weight, activate, eps, how)
+    return kernel(dense(x), weight, activate, eps, framed, how)
 
 
-def channel_norm(x: Tensor, weight: Tensor, *, activate: bool = False, eps: float = 1e-6) -> Tensor:
+def channel_norm(
+    x: Tensor,
+    weight: Tensor,
+    *,
+    activate: bool = False,
+    eps: float = 1e-6,
+    framed: bool = False,
+) -> Tensor:
     """Root-mean-square norm over the channels of every pixel (Zhang & Sennrich 2019).
 
     Args:
@@ -90,26 +103,32 @@ def channel_norm(x: Tensor, weight: Tensor, *, activate: bool = False, eps: floa
         weight: gain (c,).
         activate: whether SiLU follows.
         eps: added to the mean square.
+        framed: whether to return a map a pixel larger on every side, where its border repeats.
     """
     run = _channel_norm if wanted(x, weight) else reference.channel_norm
-    return run(x, weight, activate, eps)
+    return run(x, weight, activate, eps, framed)
 
 
-@registered(_like_the_map)
-def _film_silu(x: Tensor, film: Tensor) -> Tensor:
+def _modulated(x: Tensor, _film: Tensor, framed: bool) -> Tensor:
+    return _room(x, framed)
+
+
+@registered(_modulated)
+def _film_silu(x: Tensor, film: Tensor, framed: bool) -> Tensor:
     how = launch_of("film_silu", x, width=x.shape[1])
     if how is None:
-        return dense(reference.film_silu(x, film))
+        return dense(reference.film_silu(x, film, framed))
     from wsicodec_kernels.norms import film_silu as kernel
 
-    return kernel(dense(x), dense(film), how)
+    return kernel(dense(x), dense(film), framed, how)
 
 
-def film_silu(x: Tensor, film: Tensor) -> Tensor:
+def film_silu(x: Tensor, film: Tensor, *, framed: bool = False) -> Tensor:
     """SiLU of (1 + scale) x + shift (FiLM: Perez et al. 2018).
 
     Args:
         x: map (n, c, h, w).
         film: scale, then shift: (n, 2c, 1, 1) or (n, 2c, h, w).
+        framed: whether to return a map a pixel larger on every side, where its border repeats.
     """
-    return (_film_silu if wanted(x, film) else reference.film_silu)(x, film)
+    return (_film_silu if wanted(x, film) else reference.film_silu)(x, film, framed)

@@ -157,14 +157,19 @@ def blend_windows(
     return (value.clamp(0, 255) * (weight > 0)).to(torch.uint8)
 
 
-def channel_norm(x: Tensor, weight: Tensor, activate: bool, eps: float) -> Tensor:
+def channel_norm(x: Tensor, weight: Tensor, activate: bool, eps: float, framed: bool) -> Tensor:
     """Root-mean-square norm over the channels of every pixel, then SiLU if `activate`."""
     power = x.square().mean(1, keepdim=True)
     normal = x * (power + eps).rsqrt() * weight[:, None, None]
-    return F.silu(normal) if activate else normal
+    return _framed(F.silu(normal) if activate else normal, framed)
 
 
-def film_silu(x: Tensor, film: Tensor) -> Tensor:
+def film_silu(x: Tensor, film: Tensor, framed: bool) -> Tensor:
     """SiLU of (1 + scale) x + shift; scale and shift are the halves of `film`'s channels."""
     scale, shift = film.chunk(2, 1)
-    return F.silu(x * (1 + scale) + shift)
+    return _framed(F.silu(x * (1 + scale) + shift), framed)
+
+
+def _framed(x: Tensor, framed: bool) -> Tensor:
+    """The map, or one a pixel larger on every side, where its border repeats."""
+    return F.pad(x, (1, 1, 1, 1), mode="replicate") if framed else x
