@@ -20,9 +20,10 @@ and preset semantic is the one without an anchor. Columns besides those of `benc
 
     default                whether it is what a reader of a new store gets
     generated              whether networks drew the level; else it is the anchor's own
-    fd_aligned, fd_shifted, shifted_over_aligned    see `decoder_measures.Ground.seams`
-    border_over_middle     step across window borders over that across windows' middle lines, see
-                           `decoder_measures.Ground.borders`; `seam` compares with every line
+    fd_inside, fd_corners, corners_over_inside    of squares drawn inside a window, and over the
+                           corners of four, at the same places; see `decoder_seams`
+    border_over_inside     steps across windows' borders over those inside windows, at the same
+                           lines; `seam` compares with all other lines
     cosine, cosine_told    of tiles embedded again with the stored vectors, and with those told
     retrieval_100          probability of finding a tile among 100 by what it is embedded as again;
                            _source: among 100 of its own source, where there are so many

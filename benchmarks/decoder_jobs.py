@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.decoder_measures import NAN, Ground, grey_change, remembered
+from benchmarks.decoder_seams import KEYS as SEAMS
+from benchmarks.decoder_seams import crossed
 from benchmarks.decoder_variants import (
     ENLARGED,
     EXCHANGED,
@@ -16,6 +18,7 @@ from benchmarks.decoder_variants import (
     RAW,
     UNLOCKED,
     ZEROED,
+    Drawn,
     Variant,
     drawing,
 )
@@ -35,11 +38,6 @@ KEYS = (
 )  # fmt: skip
 FIELD_KEYS = (*KEYS, "field")
 SEMANTIC_STEPS = (1, 4)  # of the steps asked for, those that are drawn without an anchor, too
-SEAMS = (
-    "fd_aligned", "fd_shifted", "shifted_over_aligned", "shifted_over_aligned_low",
-    "shifted_over_aligned_high", "border_over_middle", "border_over_middle_true",
-    "border_over_middle_low", "border_over_middle_high",
-)  # fmt: skip
 TOLD = ("cosine", "cosine_told", "retrieval_100", "retrieval_100_source")
 EMBEDDED_AGAIN = (ENLARGED, EXCHANGED, ZEROED, RAW)
 Row = dict[str, Any]
@@ -120,6 +118,7 @@ def do(setting: Setting, variant: Variant) -> tuple[list[Row], list[Row]]:
     ground = ground_of(setting)
     with drawing(ground.mosaic, variant, setting.work) as drawn:
         levels = [drawn.level(level) for level in LEVELS]
+        seams = [_seams(ground, variant, drawn, k, level) for k, level in enumerate(levels)]
         # Embedding all tiles again costs as much as half of drawing them.
         again = variant.plain or variant.change in EMBEDDED_AGAIN
         told = _none(TOLD)
@@ -129,11 +128,9 @@ def do(setting: Setting, variant: Variant) -> tuple[list[Row], list[Row]]:
     if variant.plain:
         _keep(setting, variant, levels[0])
     rows, of_fields = [], []
-    for level, fields in zip(LEVELS, levels, strict=True):
+    for level, fields, across in zip(LEVELS, levels, seams, strict=True):
         row = key(ground, variant, level) | _facts(ground, variant, level, size)
-        row |= ground.figures(level, fields) | ground.colours(level, fields)
-        seams = variant.plain or variant.change in (UNLOCKED, ENLARGED)
-        row |= ground.seams(level, fields) if seams and row["generated"] else _none(SEAMS)
+        row |= ground.figures(level, fields) | ground.colours(level, fields) | across
         row |= told if level == 0 else _none(TOLD)
         row["grey_change"] = NAN if level else _change(setting, ground, variant, fields)
         rows.append(row | _provenance())
@@ -142,11 +139,27 @@ def do(setting: Setting, variant: Variant) -> tuple[list[Row], list[Row]]:
     return rows, of_fields
 
 
-def _facts(ground: Ground, variant: Variant, level: int, size: int) -> Row:
+def _seams(
+    ground: Ground, variant: Variant, drawn: Drawn, level: int, fields: Sequence[Pixels]
+) -> Row:
+    """What windows' borders cost where networks drew, told of what a reader gets."""
+    seams = ground.seams(level)
+    if seams is None or not variant.plain or not _generated(variant, level):
+        return _none(SEAMS)
+    chosen = crossed(fields)
+    places = [ground.mosaic.fields[i].region.scale_down(1 << level) for i in chosen]
+    return dict(seams.figures([fields[i] for i in chosen], drawn.moved(level, places)))
+
+
+def _generated(variant: Variant, level: int) -> bool:
     anchor = load_bundle(variant.bundle).anchor(variant.preset)
+    return anchor is None or level < anchor.level
+
+
+def _facts(ground: Ground, variant: Variant, level: int, size: int) -> Row:
     return {
         "default": int(variant.plain),
-        "generated": int(anchor is None or level < anchor.level),
+        "generated": int(_generated(variant, level)),
         "files": len({f.file for f in ground.mosaic.fields}),
         "fields": len(ground.mosaic.fields),
         "patches": int(ground.mosaic.tissue.sum()),

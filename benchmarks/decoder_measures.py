@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.decoder_seams import Seams, crossed
 from benchmarks.decoder_variants import Drawn, Floats, files
 from wsicodec.bench.fields import Mosaic
 from wsicodec.bench.judging import (
     CENTRE,
-    LEAST_FILES,
     Figures,
     Judge,
     Truth,
@@ -22,16 +22,8 @@ from wsicodec.bench.judging import (
 )
 from wsicodec.bench.output import Pixels
 from wsicodec.geometry import PATCH
-from wsicodec.metrics.bootstrap import Interval, around, interval, resample
-from wsicodec.metrics.distances import frechet_distance
 from wsicodec.metrics.features import Extractor
-from wsicodec.metrics.pictures import (
-    aligned_and_shifted,
-    chroma,
-    chroma_ratios,
-    cut_patches,
-)
-from wsicodec.metrics.resampled import Resampling
+from wsicodec.metrics.pictures import chroma, chroma_ratios, cut_patches
 from wsicodec.metrics.retrieval import cosines, retrieval_at_1
 from wsicodec.models.networks import Embedder
 from wsicodec.resample import box_reduce
@@ -39,18 +31,8 @@ from wsicodec.resample import box_reduce
 Vectors = NDArray[np.float64]
 JUDGE = "held_out"
 AMONG = 100  # tiles that a decoded one must be found among
-SQUARE = 128  # pixels a side of what seams are judged on: half a window
 NAN = float("nan")
 ELSEWHERE = ("cosine", "retrieval", f"fd_{JUDGE}_shifted_over_aligned", "ms_ssim")
-
-
-@dataclass(frozen=True)
-class Across:
-    """What seams are compared with: true squares inside windows, then over their borders."""
-
-    features: tuple[Vectors, Vectors]
-    resampling: tuple[Resampling, ...]  # empty where there are too few files for an interval
-    steps: NDArray[np.floating]  # (fields, 4), see `border_steps`
 
 
 @dataclass(frozen=True)
@@ -60,7 +42,7 @@ class Ground:
     mosaic: Mosaic
     judge: Judge
     _truths: dict[int, Truth] = field(default_factory=dict)
-    _across: dict[int, Across] = field(default_factory=dict)
+    _seams: dict[int, Seams | None] = field(default_factory=dict)
     _chroma: dict[int, list[list[float]]] = field(default_factory=dict)
     _pictures: dict[tuple[int, str], list[Figures]] = field(default_factory=dict)
 
@@ -76,19 +58,17 @@ class Ground:
             self._truths[level] = replace(found, vectors=None)  # see `told`
         return self._truths[level]
 
-    def across(self, level: int) -> Across:
-        """What seams of a level are compared with."""
-        if level not in self._across:
+    def seams(self, level: int) -> Seams | None:
+        """What windows' borders are judged by; None where no field is as large as two windows."""
+        if level not in self._seams:
             true = self.level(level)
-            features = self._squares(true)
-            counts = [len(aligned_and_shifted([rgb], SQUARE)[0]) for rgb in true]
-            groups = np.repeat([f.file for f in self.mosaic.fields], counts).tolist()
-            draws: tuple[Resampling, ...] = ()
-            if len(set(groups)) >= LEAST_FILES:
-                draws = tuple(Resampling(t, groups, self.judge.draws) for t in features)
-            steps = np.array([border_steps(rgb) for rgb in true])
-            self._across[level] = Across(features, draws, steps)
-        return self._across[level]
+            chosen = crossed(true)
+            files = [self.mosaic.fields[i].file for i in chosen]
+            extractor = next(e for e in self.judge.extractors if e.name == JUDGE)
+            fields = [true[i] for i in chosen]
+            made = Seams.of(extractor, fields, files, self.judge.draws) if chosen else None
+            self._seams[level] = made
+        return self._seams[level]
 
     def pictures(self, level: int, drawn: Sequence[Pixels]) -> list[Figures]:
         """Measures of each field alone; once of the same pixels, as all ways share an anchor."""
@@ -112,49 +92,6 @@ class Ground:
             self._chroma[level] = [chroma(centre(rgb, CENTRE)) for rgb in self.level(level)]
         pairs = zip(self._chroma[level], drawn, strict=True)
         return medians([chroma_ratios(true, chroma(centre(rgb, CENTRE))) for true, rgb in pairs])
-
-    def seams(self, level: int, drawn: Sequence[Pixels]) -> Figures:
-        """Fréchet distance of squares shifted by half their side over that of aligned ones.
-
-        A window's side is two squares: half of the shifted ones along each axis lie over a border.
-        """
-        known, found = self.across(level), self._squares(drawn)
-        on, off = (frechet_distance(t, f) for t, f in zip(known.features, found, strict=True))
-        ratio = off / on if on > 0 else NAN
-        row = {"fd_aligned": on, "fd_shifted": off, "shifted_over_aligned": ratio}
-        low = high = NAN
-        if known.resampling and on > 0:
-            draws = [
-                around(value, true.distances(f))
-                for value, true, f in zip((on, off), known.resampling, found, strict=True)
-            ]
-            told = interval(ratio, draws[1] / draws[0])
-            low, high = told.low, told.high
-        row |= {"shifted_over_aligned_low": low, "shifted_over_aligned_high": high}
-        return row | self.borders(level, drawn)
-
-    def borders(self, level: int, drawn: Sequence[Pixels]) -> Figures:
-        """Mean step across window borders over that across windows' middle lines.
-
-        Codecs leave steps of their own between their blocks, and those seams no window has drawn.
-        Both kinds of lines lie between blocks of a scanner's JPEG, and at level 1 between those of
-        64 pixels of an anchor's AVIF at level 2; at level 0 borders alone do, and the enlarged
-        anchor's row tells what that makes.
-        """
-        sums = np.array([border_steps(rgb) for rgb in drawn])
-        whole, of_true = _ratio(sums), _ratio(self.across(level).steps)
-        row = {"border_over_middle": whole, "border_over_middle_true": of_true}
-        found = Interval(whole, NAN, NAN)
-        crossed = np.flatnonzero(sums[:, 1] > 0)
-        names = [self.mosaic.fields[i].file for i in crossed]
-        if len(set(names)) >= LEAST_FILES:
-            draws = resample(
-                lambda rows: _ratio(sums[crossed[rows]]), names, count=self.judge.draws
-            )
-            found = interval(whole, draws)
-        return row | {
-            "border_over_middle_low": found.low, "border_over_middle_high": found.high
-        }  # fmt: skip
 
     def told(self, drawn: Drawn, level_0: Sequence[Pixels], embed: Embedder) -> Figures:
         """How much of the embeddings is found again in decoded tiles by their bundle's embedder."""
@@ -180,30 +117,6 @@ class Ground:
             own = numbers == number
             row["own_distance"] = diagonal_distance(true[own], found[own])
         return rows
-
-    def _squares(self, pictures: Sequence[Pixels]) -> tuple[Vectors, Vectors]:
-        extractor = next(e for e in self.judge.extractors if e.name == JUDGE)
-        on, off = (extractor(part) for part in aligned_and_shifted(pictures, SQUARE))
-        return on, off
-
-
-def border_steps(rgb: Pixels) -> tuple[float, int, float, int]:
-    """Sum and count of steps between neighbours across window borders, then across middle lines."""
-    found = [0.0, 0.0, 0.0, 0.0]
-    for axis in (0, 1):
-        steps = np.abs(np.diff(rgb.astype(np.int16), axis=axis)).mean((1 - axis, 2))
-        at = np.arange(1, len(steps) + 1)
-        for first, offset in ((0, 0), (2, SQUARE)):
-            chosen = steps[at % (2 * SQUARE) == offset]
-            found[first] += float(chosen.sum())
-            found[first + 1] += len(chosen)
-    return found[0], int(found[1]), found[2], int(found[3])
-
-
-def _ratio(sums: NDArray[np.floating]) -> float:
-    """Of the means over fields that have both; NaN where none has."""
-    border, borders, middle, middles = sums[sums[:, 1] > 0].sum(0)
-    return float(border / borders / (middle / middles)) if borders and middle else NAN
 
 
 def pixels_digest(pictures: Sequence[Pixels]) -> str:

@@ -90,16 +90,15 @@ def embeddings(rows: Sequence[Row]) -> str:
 
 
 def seams(rows: Sequence[Row]) -> str:
-    """Distances over and inside windows, and steps across their borders."""
+    """Distances over corners of windows and inside them, and steps across their borders."""
     lines = []
-    for row in _sorted(rows, lambda r: not math.isnan(number(r, "fd_aligned"))):
-        told = [f"{number(row, k):.1f}" for k in ("fd_aligned", "fd_shifted")]
-        told += [_interval(row, k, 3) for k in ("shifted_over_aligned", "border_over_middle")]
-        keys = ("border_over_middle_true", "seam", "seam_true")
-        told += [_plain_number(number(row, k), 3) for k in keys]
+    for row in _sorted(rows, lambda r: not math.isnan(number(r, "fd_inside"))):
+        told = [f"{number(row, k):.1f}" for k in ("fd_inside", "fd_corners")]
+        told += [_interval(row, k, 3) for k in ("corners_over_inside", "border_over_inside")]
+        told += [_plain_number(number(row, k), 3) for k in ("seam", "seam_true")]
         lines.append([row["preset"], row["level"], _way(row), *told])
-    header = ["preset", "level", "", "aligned", "shifted", "shifted over aligned",
-              "border over middle", "the original's", "border over all others",
+    header = ["preset", "level", "", "inside", "over corners", "over corners / inside",
+              "step at borders / inside", "border over all other lines",
               "the original's"]  # fmt: skip
     return markdown(header, lines)
 

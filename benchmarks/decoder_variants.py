@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.decoder_seams import FURTHER
+from benchmarks.window_borders import moved
 from wsicodec import api
 from wsicodec.bench.fields import Mosaic
 from wsicodec.bench.ours import Drawing, anchor_alone, reseeded, stored
 from wsicodec.bench.output import Levels, Pixels
 from wsicodec.codec.state import ByteCache, TileBoard, state
 from wsicodec.errors import ConfigError
-from wsicodec.geometry import PATCH
+from wsicodec.geometry import PATCH, Region
 from wsicodec.metrics.rate import bytes_on_disk
 from wsicodec.models.bundle import Bundle, load_bundle
 from wsicodec.models.networks import load_embedder
@@ -72,6 +74,10 @@ class Drawn:
             return self.shown(level)
         places = [f.region.scale_down(1 << level).slices() for f in self.mosaic.fields]
         return [np.asarray(self.group[str(level)][place]) for place in places]
+
+    def moved(self, level: int, places: Sequence[Region]) -> list[Pixels]:
+        """Places of a level drawn by windows that lie half a window further."""
+        return moved(self.group, level, places, FURTHER)
 
     @cached_property
     def vectors(self) -> Floats:

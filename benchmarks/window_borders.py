@@ -1,4 +1,4 @@
-"""Do windows show? Steps between tiles over the steps that one window draws at the same place.
+"""Do windows show? What they draw across their borders, and what others draw at the same place.
 
 A window reaches beyond its tile and draws there what its neighbour's tile shows. So the two pixels
 that meet at a border also stand side by side in one window, drawn in one go: that step is the
@@ -6,6 +6,7 @@ tissue's, and the anchor's, whose own blocks end there too. What steps between t
 these is the windows'.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from wsicodec.diffusion.windows import (
     embedding_region,
     tile_window,
 )
-from wsicodec.geometry import Region, magnification_index
+from wsicodec.geometry import PATCH, Region, magnification_index
 from wsicodec.models.bundle import find_bundle
 from wsicodec.models.networks import load_drawing
 
@@ -67,28 +68,67 @@ def whole_windows(group: Any, level: int, tiles: Region) -> dict[Tile, Pixels]:
 
     Arguments are those of `over_own`.
     """
-    info = group.attrs["wsicodec"]
-    bundle = find_bundle(info["fingerprint"])
-    networks = load_drawing(bundle)
-    recipe = Recipe(info["slide"], bundle.latent_channels, info["steps"])
-    magnification = magnification_index(info["mpp"], level)
-    grid = np.asarray(group["embeddings"][...], np.float32) / np.float32(bundle.embedding_scale)
-    tissue = np.asarray(group["tissue"][...]) == GENERATED
-    found = {}
-    for ty, tx in tiles.cells():
-        place = tile_window(ty, tx)
-        side = 1 << level
-        if not tissue[ty * side : (ty + 1) * side, tx * side : (tx + 1) * side].any():
-            continue
-        parent = _cut(group[str(level + 1)], parent_region(place))
-        cells = embedding_region(place, level).clip(tissue.shape)
-        part = grid[cells.slices()]
-        told = conditioning_map(
-            part, np.asarray(part.any(axis=-1)), (cells.y0, cells.x0), place, level
-        )
-        window = Window(level, ty, tx, magnification, parent, told)
-        (found[ty, tx],) = draw_whole(networks, recipe, [window])
+    windows = Windows(group, level)
+    drawn = {tile: windows.draw(tile) for tile in tiles.cells()}
+    return {tile: whole for tile, whole in drawn.items() if whole is not None}
+
+
+def moved(group: Any, level: int, regions: Sequence[Region], by: int) -> list[Pixels]:
+    """Regions (h, w, 3) of a level, drawn by windows that lie `by` pixels further down and right.
+
+    Tissue, parents and embeddings are those of the place; what holds no tissue stays as it is read.
+    """
+    windows, found = Windows(group, level), []
+    for region in regions:
+        shown = np.array(group[str(level)][region.slices()])
+        for tile in _further(region, -by).scale_down(PATCH).cells():
+            whole = windows.draw(tile, by)
+            if whole is not None:
+                place = _further(tile_window(*tile, halo=0), by)
+                part = place.intersect(region)
+                corner = place.y0 - HALO, place.x0 - HALO
+                shown[part.slices((region.y0, region.x0))] = whole[part.slices(corner)]
+        found.append(shown)
     return found
+
+
+class Windows:
+    """Draws windows of a store's level as a reader does, tiles' own or any others."""
+
+    def __init__(self, group: Any, level: int) -> None:
+        info = group.attrs["wsicodec"]
+        bundle = find_bundle(info["fingerprint"])
+        self._group, self._level = group, level
+        self._networks = load_drawing(bundle)
+        self._recipe = Recipe(info["slide"], bundle.latent_channels, info["steps"])
+        self._magnification = magnification_index(info["mpp"], level)
+        grid = np.asarray(group["embeddings"][...], np.float32)
+        self._grid = grid / np.float32(bundle.embedding_scale)
+        self._tissue = np.asarray(group["tissue"][...]) == GENERATED
+
+    def draw(self, tile: Tile, by: int = 0) -> Pixels | None:
+        """A tile's window (WINDOW, WINDOW, 3), halo and all; None where it has no tissue.
+
+        Args:
+            tile: its row and column.
+            by: pixels that the lattice of tiles lies further down and right; noise lies so, too.
+        """
+        inner = _further(tile_window(*tile, halo=0), by).scale_up(1 << self._level)
+        if not self._tissue[inner.scale_down(PATCH).clip(self._tissue.shape).slices()].any():
+            return None
+        place = _further(tile_window(*tile), by)
+        parent = _cut(self._group[str(self._level + 1)], parent_region(place))
+        cells = embedding_region(place, self._level).clip(self._tissue.shape)
+        part = self._grid[cells.slices()]
+        valid = np.asarray(part.any(axis=-1))
+        told = conditioning_map(part, valid, (cells.y0, cells.x0), place, self._level)
+        window = Window(self._level, *tile, self._magnification, parent, told)
+        return draw_whole(self._networks, self._recipe, [window])[0]
+
+
+def _further(region: Region, by: int) -> Region:
+    """The region `by` pixels down and right."""
+    return Region(region.y0 + by, region.x0 + by, region.y1 + by, region.x1 + by)
 
 
 def _cut(array: Any, region: Region) -> Pixels:

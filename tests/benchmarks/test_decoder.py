@@ -17,7 +17,6 @@ from benchmarks.decoder_measures import (
     AMONG,
     JUDGE,
     Ground,
-    border_steps,
     diagonal_distance,
     found_again,
     grey_change,
@@ -182,43 +181,6 @@ def test_changes_are_told_in_grey_levels(mosaic: Mosaic) -> None:
     assert grey_change(mosaic, one, [rgb + 7 for rgb in one]) == pytest.approx(7)
 
 
-def test_seams_show_as_a_larger_distance_of_shifted_squares(rng: np.random.Generator) -> None:
-    """Features that see contrast: a step across every window's border, in drawn pictures alone."""
-
-    def contrast(pixels: np.ndarray) -> np.ndarray:
-        grey = pixels.mean(-1)
-        return np.stack([grey.std((1, 2)), np.abs(np.diff(grey, axis=2)).max((1, 2))], 1)
-
-    true = [rng.integers(100, 120, (1024, 1024, 3), np.uint8) for _ in range(4)]
-    fields = [Field(str(i), f"{i}.png", rgb) for i, rgb in enumerate(true)]
-    judge = Judge([Extractor(JUDGE, contrast)], _values, draws=8)
-    ground = Ground(Mosaic("four", np.empty((0, 0, 3), np.uint8), tuple(fields)), judge)
-    steps = (np.arange(1024) // 256 % 2 * 40).astype(np.uint8)
-    other = [rng.integers(98, 122, t.shape, np.uint8) for t in true]
-    same = ground.seams(0, other)
-    split = ground.seams(0, [rgb + steps[None, :, None] for rgb in other])
-    assert split["shifted_over_aligned"] > 10 * same["shifted_over_aligned"]
-    for row in (same, split):
-        assert row["shifted_over_aligned_low"] <= row["shifted_over_aligned"]
-        assert row["shifted_over_aligned"] <= row["shifted_over_aligned_high"]
-    assert same["border_over_middle"] == pytest.approx(1, abs=0.01)
-    assert split["border_over_middle_low"] > 2
-    assert split["border_over_middle_true"] == pytest.approx(1, abs=0.01)
-
-
-def test_a_lattice_that_all_lines_lie_on_is_no_seam(rng: np.random.Generator) -> None:
-    """A step every 64 px, as a codec's blocks leave, and then one at windows' borders besides."""
-    rgb = rng.integers(100, 120, (1024, 1024, 3), np.uint8)
-    blocks = (np.arange(1024) // 64 % 2 * 30).astype(np.uint8)
-    latticed = rgb + blocks[None, :, None] + blocks[:, None, None]
-    border, count, middle, others = border_steps(latticed)
-    assert (count, others) == (6, 8)
-    assert border / count == pytest.approx(middle / others, rel=0.02)
-    windows = (np.arange(1024) // 256 % 2 * 60).astype(np.uint8)
-    border, count, middle, others = border_steps(latticed + windows[None, :, None])
-    assert border / count > 1.2 * middle / others
-
-
 @pytest.fixture
 def counted(mosaic: Mosaic) -> tuple[Ground, list[int]]:
     """The field, and how many pictures its judge has looked at in every call."""
@@ -256,15 +218,6 @@ def test_other_pixels_are_judged_again(counted: tuple[Ground, list[int]]) -> Non
     )
     assert float(str(darker)) < float(str(lighter))
     assert len(seen) == 3
-
-
-def test_seams_of_the_originals_are_looked_at_once(counted: tuple[Ground, list[int]]) -> None:
-    ground, seen = counted
-    ground.seams(0, [rgb // 2 for rgb in ground.level(0)])
-    known, before = ground.across(0), len(seen)
-    ground.seams(0, [rgb // 3 for rgb in ground.level(0)])
-    assert ground.across(0) is known
-    assert len(seen) == before + 2, "squares inside windows and over borders"
 
 
 def test_coloured_flecks_show_in_chroma_alone(
@@ -333,7 +286,8 @@ def made_up(change: str, level: int, steps: int, value: float, **more: object) -
 
 
 def decoder_columns() -> tuple[str, ...]:
-    from benchmarks.decoder_jobs import SEAMS, TOLD
+    from benchmarks.decoder_jobs import TOLD
+    from benchmarks.decoder_seams import KEYS as SEAMS
 
     return (*SEAMS, *TOLD, "grey_change")
 

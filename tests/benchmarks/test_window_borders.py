@@ -25,6 +25,25 @@ def test_whole_windows_are_what_a_reader_draws(standard_store: Path) -> None:
         assert np.abs(shown.astype(int) - tile).max() <= 1
 
 
+def test_windows_that_are_not_moved_show_what_is_read(standard_store: Path) -> None:
+    group: Any = zarr.open_group(standard_store, mode="r")
+    place = Region(0, PATCH, 2 * PATCH, 3 * PATCH).clip(group["1"].shape[:2])
+    [shown] = window_borders.moved(group, 1, [place], 0)
+    assert np.abs(shown.astype(int) - group["1"][place.slices()]).max() <= 1
+
+
+def test_moved_windows_draw_the_same_tissue_otherwise(standard_store: Path) -> None:
+    group: Any = zarr.open_group(standard_store, mode="r")
+    place = Region(0, PATCH, 2 * PATCH, 3 * PATCH).clip(group["1"].shape[:2])
+    [shown] = window_borders.moved(group, 1, [place], PATCH // 2)
+    read = group["1"][place.slices()].astype(int)
+    assert shown.shape == read.shape
+    assert (shown != read).mean() > 0.2
+    blocks = [v[:256, :256].reshape(16, 16, 16, 16, 3).mean((1, 3)) for v in (shown, read)]
+    # Colours above 16 pixels are the parent's, wherever windows lie.
+    assert np.abs(blocks[0] - blocks[1]).max() < 4
+
+
 @pytest.mark.parametrize("turn", [False, True])
 def test_steps_are_taken_at_the_same_place(turn: bool, rng: np.random.Generator) -> None:
     field = rng.integers(0, 200, (WINDOW, WINDOW + PATCH, 3)).astype(np.uint8)
