@@ -26,6 +26,7 @@ from wsicodec.geometry import PATCH, Region, level_shape
 from wsicodec.models.bundle import load_bundle
 from wsicodec.models.edm import EdmNetwork
 from wsicodec.models.edm_config import EdmConfig, shapes
+from wsicodec.models.stain_colours import StainColours
 from wsicodec.resample import box_reduce
 
 GRID = (40, 70)  # patches: the last row and the last column are cut
@@ -45,7 +46,9 @@ def make_sketcher() -> Sketcher:
     weights["sketch"][-1] = 150
     weights["grain"][-1] = 20
     weights["deviation"][:] = 4
-    return Sketcher(EdmNetwork(config, weights), tables)
+    table = rng.normal(0, 0.01, (tables.components + 1, 6)).astype(np.float32)
+    table[-1] = 0.5, 0.8, 0.6, -2, -2, -2
+    return Sketcher(EdmNetwork(config, weights, stains=StainColours(table, "0" * 64)), tables)
 
 
 class Bench:

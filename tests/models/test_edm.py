@@ -13,6 +13,7 @@ from wsicodec.models import edm
 from wsicodec.models.bundle import Bundle
 from wsicodec.models.edm import PART, EdmNetwork, load_edm, rotations
 from wsicodec.models.edm_config import CONTENT, OUTLINE, EdmConfig, octave_of_magnification, shapes
+from wsicodec.models.stain_colours import StainColours
 
 CONFIG = EdmConfig(components=3, width=16, depth=2, heads=2, mlp_ratio=2, octaves=2, window=8)
 
@@ -122,6 +123,28 @@ def test_known_glass_takes_the_place_of_what_would_be_guessed(
     assert (guessed[:, 4 * side + 2] < 100).all()
 
 
+def test_patches_have_the_mean_colours_that_their_stains_tell(rng: np.random.Generator) -> None:
+    table = np.zeros((4, 6), np.float32)
+    table[0, :3] = 0.3  # more of the first coefficient is darker
+    table[-1] = 0.6, 0.9, 0.5, -2, -2, -2
+    stains = StainColours(table, "0" * 64)
+    weights = {k: np.zeros(s, np.float32) for k, s in shapes(CONFIG).items()}
+    weights["sketch"][-1] = 200  # what a linear map would say
+    weights["deviation"][:] = 1
+    network = EdmNetwork(CONFIG, weights, stains=stains)
+    channels = np.zeros((12, 12, CONFIG.channels), np.float32)
+    channels[..., 0] = np.where(np.arange(12) < 8, 1, -1)
+    channels[:, :8, 1] = rng.uniform(-1, 1, (12, 8))
+    side = network.sketch_side
+    drawn = network.sketch(channels, np.zeros((12 * side, 12 * side), np.float32), (240, 240, 240))
+    means = drawn.reshape(12, side, 12, side, 3).mean((1, 3))
+    told = stains.of(channels[..., 1:])
+    assert np.ptp(told[:, :8, 0]) > 50
+    # Two rounds leave some percent of how much patches differ, beside glass as between tissue.
+    assert np.abs(means - told)[:, :8].mean() < 0.03 * np.ptp(told[:, :8])
+    assert (drawn[:, 10 * side :] == 240).all()
+
+
 def test_the_digest_of_a_sketch_covers_what_it_is_computed_with(
     rng: np.random.Generator,
 ) -> None:
@@ -130,6 +153,8 @@ def test_the_digest_of_a_sketch_covers_what_it_is_computed_with(
     for name in ("mean", "deviation", "sketch", "grain", "stain"):
         other = weights | {name: weights[name] + 1}
         assert EdmNetwork(CONFIG, other).sketch_digest != digest
+    stains = StainColours(np.zeros((4, 6), np.float32), "0" * 64)
+    assert EdmNetwork(CONFIG, weights, stains=stains).sketch_digest != digest
     retrained = weights | {"last": weights["last"] + 1}
     assert EdmNetwork(CONFIG, retrained).sketch_digest == digest
     assert EdmNetwork(CONFIG, weights).sketch_level == 5
@@ -196,7 +221,8 @@ def test_tensors_of_other_sizes_are_refused(tmp_path: Path, rng: np.random.Gener
 
 
 @pytest.mark.parametrize(
-    "change", [{"width": 12}, {"window": 6}, {"depth": 0}, {"sketch": 0}, {"sketch": 3}]
+    "change",
+    [{"width": 12}, {"window": 6}, {"depth": 0}, {"sketch": 0}, {"sketch": 1}, {"sketch": 3}],
 )
 def test_impossible_sizes_are_refused(change: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match="multiple of four times the heads"):

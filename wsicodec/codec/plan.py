@@ -14,7 +14,8 @@ from wsicodec.geometry import LEVELS, PATCH, Region
 
 Tile = tuple[int, int, int]  # level, row, column
 Pixels = NDArray[np.uint8]
-MARGIN = 4  # patches; no pixel of a sketch sees further: three of its colours, and a neighbour
+MARGIN = 7  # patches that a pixel of a sketch sees: two for its smoothness and for each of two
+# rounds that correct it, and a neighbour
 
 
 @dataclass(slots=True)

@@ -22,12 +22,14 @@ from wsicodec.errors import BundleError
 from wsicodec.geometry import PATCH
 from wsicodec.models.bundle import Bundle
 from wsicodec.models.edm_config import TIMES, EdmConfig, shapes, time_angles
+from wsicodec.models.stain_colours import StainColours, load_stain_colours
 from wsicodec.resample import double
 
 Floats = NDArray[np.float32]
 PART = "edm.safetensors"
 NORM_EPSILON = 1e-6
 SMOOTH = 2  # doublings of a sketch's colours
+ROUNDS = 2  # that bring the means of smooth patches to what is told of them
 GLASS = 243.0  # 8-bit; of a sketch without tissue
 LONGEST = 32.0  # cells; quarter of the longest wave of the position code
 
@@ -66,6 +68,7 @@ class EdmNetwork:
     config: EdmConfig
     weights: Mapping[str, Floats]
     digest: str = ""  # SHA-256 in hex of what it was read from
+    stains: StainColours | None = None  # where embeddings tell the mean colours of patches
 
     @property
     def mean(self) -> Floats:
@@ -83,30 +86,42 @@ class EdmNetwork:
         """A picture (h * p, w * p, 3) of a grid's channels (h, w, 1 + k): its colours, grained.
 
         Colours and the grain's amplitude are linear in a patch's own coefficients and its
-        neighbours'; glass where none has tissue. Without grain, networks that enlarge a picture
-        would take what is smooth here for tissue that has no texture.
+        neighbours'; but a patch's mean colour is what its stains tell, where the embedder measured
+        them. Glass where none has tissue. Without grain, networks that enlarge a picture would
+        take what is smooth here for tissue that has no texture.
 
         grain: standard noise (h * p, w * p), p = `sketch_side`.
         glass: RGB of every patch without tissue, and of the brightest in any; None, where it is
             not known, leaves patches beside tissue to be guessed from that.
         """
-        rows, columns, _ = channels.shape
         side = self.config.sketch
         around = neighbourhoods(channels)
         tissue = channels[..., :1] > -1
         near = around[..., :: self.config.channels][..., :9].any(-1, keepdims=True)
         empty = np.tile(np.asarray(glass or (GLASS,) * 3, np.float32), side * side)
         values = np.where(tissue if glass else near, around @ self.weights["sketch"], empty)
-        blocks = values.reshape(rows, columns, side, side, 3).swapaxes(1, 2)
         amplitude = np.maximum(around @ self.weights["grain"], 0) * tissue[..., 0]
-        fourth = amplitude.repeat(side, 0).repeat(side, 1)[..., None]
-        flat = np.concatenate([blocks.reshape(rows * side, columns * side, 3), fourth], axis=-1)
-        whole = np.asarray(flat, np.float32)
-        for _ in range(SMOOTH):
-            whole = double(whole)
-        texture = np.maximum(whole[..., 3], 0) * _soften(grain)
-        picture = whole[..., :3] + texture[..., None] * self.weights["stain"]
+        texture = np.maximum(_smooth(amplitude[..., None].repeat(side * side, -1), side), 0)
+        picture = self._colours(channels, values, tissue)
+        picture = picture + texture * _soften(grain)[..., None] * self.weights["stain"]
         return np.clip(np.rint(picture), 0, glass or 255).astype(np.uint8)
+
+    def _colours(self, channels: Floats, values: Floats, tissue: NDArray[np.bool_]) -> Floats:
+        """A smooth picture of values (h, w, side * side * 3), its tissue of the mean colours told.
+
+        Smoothing mixes a patch with those beside it, so what is missing is added before it (van
+        Cittert's iteration).
+        """
+        side = self.config.sketch
+        picture = _smooth(values, side)
+        if self.stains is None:
+            return picture
+        told = self.stains.of(channels[..., 1:] * self.deviation[0] + self.mean[0])
+        for _ in range(ROUNDS):
+            missing = np.where(tissue, told - _patch_means(picture, self.sketch_side), 0)
+            values = values + np.tile(missing, side * side)
+            picture = _smooth(values, side)
+        return picture
 
     @property
     def sketch_side(self) -> int:
@@ -121,7 +136,8 @@ class EdmNetwork:
     @property
     def sketch_digest(self) -> str:
         """SHA-256 in hex of all that a sketch is computed with."""
-        told = hashlib.sha256(f"wsicodec sketch 1 {self.config.sketch}\n".encode())
+        stains = "" if self.stains is None else self.stains.digest
+        told = hashlib.sha256(f"wsicodec sketch 2 {self.config.sketch} {stains}\n".encode())
         for name in ("mean", "deviation", "sketch", "grain", "stain"):
             tensor = self.weights[name]
             told.update(f"{name} {tensor.shape} ".encode() + tensor.astype("<f4").tobytes())
@@ -202,6 +218,22 @@ class EdmNetwork:
         return found
 
 
+def _smooth(values: Floats, side: int) -> Floats:
+    """The picture (h * p, w * p, c) of patches' values (h, w, side * side * c), enlarged."""
+    rows, columns, _ = values.shape
+    blocks = values.reshape(rows, columns, side, side, -1).swapaxes(1, 2)
+    picture = np.asarray(blocks.reshape(rows * side, columns * side, -1), np.float32)
+    for _ in range(SMOOTH):
+        picture = double(picture)
+    return picture
+
+
+def _patch_means(picture: Floats, side: int) -> Floats:
+    rows, columns = picture.shape[0] // side, picture.shape[1] // side
+    means = picture.reshape(rows, side, columns, side, -1).mean((1, 3))
+    return np.asarray(means, np.float32)
+
+
 def _soften(grain: Floats) -> Floats:
     """Standard noise (h, w) whose neighbours correlate by 0.44, as tissue's do at 16 µm."""
     for axis in (0, 1):
@@ -238,7 +270,8 @@ def load_edm(bundle: Bundle) -> EdmNetwork:
             f"{PART}; take another bundle, or train the stage `edm` and add its run to this one"
         )
     config = EdmConfig.from_json(bundle.config["edm"])
-    return EdmNetwork(config, checked(config, bundle.weights(PART)), _digest(bundle, config))
+    weights = checked(config, bundle.weights(PART))
+    return EdmNetwork(config, weights, _digest(bundle, config), load_stain_colours(bundle))
 
 
 def checked(config: EdmConfig, weights: Mapping[str, Floats]) -> Mapping[str, Floats]:

@@ -28,11 +28,12 @@ class EdmConfig:
     sketch: int = 2  # colours a side of a patch that its sketch is made of
 
     def __post_init__(self) -> None:
-        shapeless = self.width % (4 * self.heads) or self.window % 4 or self.sketch.bit_count() > 1
+        shapeless = self.width % (4 * self.heads) or self.window % 4
+        shapeless = shapeless or self.sketch.bit_count() > 1 or self.sketch < 2
         if min(asdict(self).values()) < 1 or shapeless:
             raise ConfigError(
                 "expected positive sizes, a width that is a multiple of four times the heads, a "
-                "window that is a multiple of 4 and a sketch that is a power of two, "
+                "window that is a multiple of 4 and a sketch that is a power of two above one, "
                 f"got {self}"
             )
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from wsicodec.models.octaves import OCTAVES, octaves
+from wsicodec.models.stain_colours import CONTRAST_CENTRES, CONTRAST_SCALES, FLATTEST
 
 CHANNELS = (0, 1)  # red, where haematoxylin absorbs, and green, where both stains do
 TINT = 5  # two chromaticities and three contrasts
@@ -76,7 +77,7 @@ def tint(density: Tensor) -> Tensor:
         ((red - blue) / (grey + 0.1) + 0.13) / 0.32,
         ((green - grey) / (grey + 0.1) - 0.35) / 0.11,
     ]
-    red, green, blue = (density.flatten(2).std(2) + 1e-2).log().unbind(1)
-    whole, across, middle = (red + green + blue) / 3, red - blue, green - (red + blue) / 2
-    contrast = [(whole + 1.67) / 0.64, across / 0.51, (middle - 0.46) / 0.25]
-    return torch.stack([*hue, *contrast], 1)
+    red, green, blue = (density.flatten(2).std(2) + FLATTEST).log().unbind(1)
+    contrast = (red + green + blue) / 3, red - blue, green - (red + blue) / 2
+    scaled = zip(contrast, CONTRAST_CENTRES, CONTRAST_SCALES, strict=True)
+    return torch.stack([*hue, *((value - centre) / scale for value, centre, scale in scaled)], 1)
