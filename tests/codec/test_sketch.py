@@ -62,7 +62,7 @@ class Bench:
         symbols = np.random.default_rng(4).integers(-9, 10, (*GRID, sketcher.tables.components))
         flat = dequantize(symbols.reshape(-1, symbols.shape[2]).astype(np.int32), sketcher.tables)
         self.grid = flat.reshape(*GRID, WIDTH) * (tissue != BLANK)[..., None]
-        sketch = {sketcher.network.sketch_level: sketcher.network.sketch_digest}
+        sketch = {sketcher.network.sketch.level: sketcher.network.sketch.digest}
         slide = "0123456789abcdef" * 2
         info = info_of(SHAPE, slide=slide, sketch=sketch, background=GLASS)
         self.record = SlideRecord(info, tissue, (CHUNK, CHUNK), {}, None)
@@ -137,10 +137,10 @@ def test_tiles_meet_as_if_the_sketch_had_been_made_at_once(
 ) -> None:
     bench = Bench(sketcher)
     inside = np.pad(sketcher._channels(bench.grid), ((MARGIN,) * 2,) * 2 + ((0, 0),), mode="edge")
-    side = sketcher.network.sketch_side
+    side = sketcher.network.sketch.side
     place = Region(0, 0, *GRID).grow(MARGIN).scale_up(side)
     grain = noise_field(bench.record.info.slide, GRAIN, place, 1)[0]
-    once = sketcher.network.sketch(inside, grain, GLASS)[MARGIN * side :, MARGIN * side :]
+    once = sketcher.network.sketch.draw(inside, grain, GLASS)[MARGIN * side :, MARGIN * side :]
     once = once[: whole.shape[0], : whole.shape[1]]
     # Sums of the matrix product in another order may turn a rounding.
     assert np.abs(once.astype(int) - whole).max() <= 1

@@ -41,7 +41,7 @@ def encode_with(bundle: Bundle, dst: Path, **options: Any) -> StoreInfo:
 def test_a_store_of_embeddings_alone_names_its_sketch(sketching: Bundle, tmp_path: Path) -> None:
     path = tmp_path / "s.zarr"
     info = encode_with(sketching, path, preset="semantic")
-    assert info.sketch == {5: load_edm(sketching).sketch_digest}
+    assert info.sketch == {5: load_edm(sketching).sketch.digest}
     assert info.pictures == info.measured == {}
     assert {p.name for p in path.iterdir() if p.is_dir()} == {
         *map(str, range(8)),

@@ -39,7 +39,7 @@ class Sketcher:
         embeddings: answers for regions inside the grid.
         """
         level, ty, tx = tile
-        own = self.network.sketch_level
+        own = self.network.sketch.level
         factor = 1 << (level - own)
         place = Region(ty, tx, ty + 1, tx + 1).scale_up(factor)
         whole = np.full((PATCH * factor, PATCH * factor, 3), record.info.background, np.uint8)
@@ -52,14 +52,14 @@ class Sketcher:
         return box_reduce(whole, factor)
 
     def _own_tile(self, record: SlideRecord, embeddings: Embeddings, tile: Tile) -> Pixels:
-        cells, side = sketch_cells(tile), self.network.sketch_side
+        cells, side = sketch_cells(tile), self.network.sketch.side
         inside = cells.clip(record.tissue.shape[:2])
         rows = inside.y0 - cells.y0, cells.y1 - inside.y1
         columns = inside.x0 - cells.x0, cells.x1 - inside.x1
         # Beyond a picture's border lies what lies at it: glass, or tissue that was cut off.
         channels = np.pad(self._channels(embeddings(inside)), (rows, columns, (0, 0)), mode="edge")
         grain = noise_field(record.info.slide, GRAIN, cells.scale_up(side), 1)[0]
-        drawn = self.network.sketch(channels, grain, record.info.background)
+        drawn = self.network.sketch.draw(channels, grain, record.info.background)
         kept = slice(MARGIN * side, -MARGIN * side)
         return drawn[kept, kept]
 
@@ -81,7 +81,7 @@ def load_sketcher(bundle: Bundle, wanted: Mapping[int, str]) -> Sketcher:
     tables = embedding_tables(bundle.fingerprint)
     if has_edm(bundle):
         network = load_edm(bundle)
-        if wanted == {network.sketch_level: network.sketch_digest}:
+        if wanted == {network.sketch.level: network.sketch.digest}:
             return Sketcher(network, tables)
     raise BundleError(
         f"expected bundle {bundle.name} to hold the embedding diffusion model whose sketch has the "

@@ -101,8 +101,8 @@ def _find_sketch(bundle: Bundle) -> dict[int, str]:
     """Level and digest of the sketch that stands in for a real picture, if the bundle has one."""
     if not has_edm(bundle):
         return {}
-    network = load_edm(bundle)
-    return {network.sketch_level: network.sketch_digest}
+    sketch = load_edm(bundle).sketch
+    return {sketch.level: sketch.digest}
 
 
 def identity(work: Work) -> dict[str, Any]:

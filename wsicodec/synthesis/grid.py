@@ -71,9 +71,9 @@ def draw_grid(
     tissue = np.asarray(parent[..., 0] > 0)
     raw = parent[tissue][:, 1:] * network.deviation[0] + network.mean[0]
     symbols = np.clip(np.rint(raw), -MAX_SYMBOL, MAX_SYMBOL).astype(np.int32)
-    side = network.sketch_side
+    side = network.sketch.side
     grain = noise_field(key, GRAIN, Region(0, 0, shape[0] * side, shape[1] * side), 1)
-    return NovelGrid(tissue, symbols, network.sketch(parent, grain[0]))
+    return NovelGrid(tissue, symbols, network.sketch.draw(parent, grain[0]))
 
 
 def noise_key(seed: int, digest: str) -> str:

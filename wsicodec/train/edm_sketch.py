@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from wsicodec.coding.quantizer import EmbeddingTables, quantize
 from wsicodec.geometry import PATCH
-from wsicodec.models.edm import SMOOTH, neighbourhoods
 from wsicodec.models.edm_config import EdmConfig
+from wsicodec.models.sketch import SMOOTH, neighbourhoods
 from wsicodec.resample import box_reduce, double
 from wsicodec.train.variants import Variant
 
@@ -37,7 +37,7 @@ def fit_sketch(
     deviation: Floats,
     config: EdmConfig,
 ) -> dict[str, Floats]:
-    """The tensors "sketch", "grain" and "stain" of `wsicodec.models.edm.EdmNetwork.sketch`.
+    """The tensors "sketch", "grain" and "stain" of `wsicodec.models.sketch.Sketch`.
 
     Args:
         variants: embedded ones at 20x are learned from.

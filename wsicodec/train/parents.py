@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wsicodec.models.edm import SMOOTH
+from wsicodec.models.sketch import SMOOTH
 from wsicodec.resample import double
 from wsicodec.train.data import Pixels, Window
 from wsicodec.train.streamed import StreamedVariant
@@ -95,7 +95,7 @@ def _enlarged(variant: Variant | StreamedVariant, y: int, x: int, side: int) -> 
 def sketched(rng: np.random.Generator, parent: Floats, grain: float) -> Floats:
     """A parent with the detail of a sketch of embeddings: colours of coarse squares, and grain.
 
-    A slide without a stored picture starts from one, see `models.edm.EdmNetwork.sketch`.
+    A slide without a stored picture starts from one, see `models.sketch.Sketch`.
     """
     side = parent.shape[0] >> SMOOTH
     colours = parent.reshape(side, 1 << SMOOTH, side, 1 << SMOOTH, 3).mean((1, 3))

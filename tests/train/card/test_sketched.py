@@ -7,7 +7,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from wsicodec.models.edm import SMOOTH
+from wsicodec.models.sketch import SMOOTH
 from wsicodec.train.card import parents as card
 from wsicodec.train.parents import sketched
 

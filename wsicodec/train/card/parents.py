@@ -14,8 +14,8 @@ from torch import Tensor
 
 from wsicodec.diffusion.tensors import lock_colours
 from wsicodec.models.autoencoder import FACTOR
-from wsicodec.models.edm import SMOOTH
 from wsicodec.models.renderer import Renderer
+from wsicodec.models.sketch import SMOOTH
 from wsicodec.models.zoomldm import ZoomLDM
 from wsicodec.train.card.bank import Where, send
 from wsicodec.train.card.draws import Windows
