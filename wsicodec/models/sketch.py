@@ -65,9 +65,8 @@ class Sketch:
         picture = _smooth(values, side)
         if self.stains is None:
             return picture
-        told = self.stains.of(
-            channels[..., 1:] * self.weights["deviation"][0] + self.weights["mean"][0]
-        )
+        mean, deviation = self.weights["mean"][0], self.weights["deviation"][0]
+        told = self.stains.of(channels[..., 1:] * deviation + mean)
         for _ in range(ROUNDS):
             missing = np.where(tissue, told - _patch_means(picture, self.side), 0)
             values = values + np.tile(missing, side * side)
