@@ -153,26 +153,29 @@ def sample(
         Sizes, rates and times.
 
     Raises:
-        BundleError: the bundle has no embedding diffusion model.
+        BundleError: the bundle has no embedding diffusion model, or measures no stains.
         StoreExistsError: something stands at `dst` and `overwrite` is off.
         ConfigError: a size without pixels, or too large for one grid.
     """
+    from wsicodec.codec.tables import embedding_tables
     from wsicodec.errors import ConfigError
     from wsicodec.geometry import grid_shape
     from wsicodec.models.bundle import load_bundle
     from wsicodec.models.edm import load_edm
-    from wsicodec.store.synthetic import Novelty, check_destination, write_synthetic
-    from wsicodec.synthesis.grid import draw_grid
+    from wsicodec.models.sketch import need_sketch
+    from wsicodec.store.synthetic import GLASS, Novelty, check_destination, write_synthetic
+    from wsicodec.synthesis.grid import draw_grid, sketch_of
 
     height, width = size
     if min(height, width) < 1:
         raise ConfigError(f"expected a height and width of at least one pixel, got {size}")
     weights = load_bundle(bundle)
-    network = load_edm(weights)
+    network, sketch = load_edm(weights), need_sketch(weights)
     check_destination(dst, overwrite=overwrite)
     grid = draw_grid(network, grid_shape((height, width)), seed, progress=progress)
     origin = {"seed": seed, "model": network.digest}
-    novelty = Novelty((height, width), grid.tissue, grid.symbols, grid.sketch, origin)
+    pixels = sketch_of(grid, sketch, embedding_tables(weights.fingerprint), GLASS)
+    novelty = Novelty((height, width), grid.tissue, grid.symbols, pixels, origin)
     return write_synthetic(novelty, dst, weights, overwrite)
 
 

@@ -115,10 +115,7 @@ def test_tensors_of_other_sizes_are_refused(tmp_path: Path, rng: np.random.Gener
         load_edm(make_bundle(tmp_path / "b", weights))
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"width": 12}, {"window": 6}, {"depth": 0}, {"sketch": 0}, {"sketch": 1}, {"sketch": 3}],
-)
+@pytest.mark.parametrize("change", [{"width": 12}, {"window": 6}, {"depth": 0}])
 def test_impossible_sizes_are_refused(change: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match="multiple of four times the heads"):
         EdmConfig.from_json({**CONFIG.to_json(), **change})

@@ -9,8 +9,8 @@ import torch
 
 from wsicodec.errors import ConfigError
 from wsicodec.models.octaves import OCTAVES
+from wsicodec.models.stain_colours import FAINTEST
 from wsicodec.models.stain_statistics import (
-    FAINTEST,
     STATISTICS,
     TINT,
     StainStatistics,

@@ -22,8 +22,9 @@ from wsicodec.coding.quantizer import EmbeddingTables
 from wsicodec.models.bundle import SEARCH_VARIABLE, Bundle, load_bundle
 from wsicodec.models.edm import PART
 from wsicodec.models.edm_config import EdmConfig, shapes
+from wsicodec.models.stain_colours import CONTRAST_CENTRES, CONTRAST_SCALES, FLATTEST
 
-WIDTH = 12  # values per embedding
+WIDTH = 16  # values per embedding
 CHANNELS = 4  # of the latent
 
 
@@ -53,7 +54,7 @@ def make_bundle(folder: Path) -> Bundle:
     return load_bundle(folder)
 
 
-def with_edm(bundle: Bundle, folder: Path, name: str = "fake") -> Path:
+def with_edm(bundle: Bundle, folder: Path) -> Path:
     """The bundle with a model of a few weights that draws tissue at random."""
     tables = EmbeddingTables.from_tensors(bundle.tensors("codec.safetensors"))
     config = EdmConfig(
@@ -67,14 +68,29 @@ def with_edm(bundle: Bundle, folder: Path, name: str = "fake") -> Path:
     )
     weights = {k: np.zeros(s, np.float32) for k, s in shapes(config).items()}
     weights["deviation"] += 2
-    weights["sketch"][-1] = 200  # an even colour
-    part = save(weights)
+    return _with_part(bundle, folder, PART, save(weights), {"edm": config.to_json()})
+
+
+def with_stains(bundle: Bundle, folder: Path) -> Path:
+    """The bundle with an embedder to which every patch is of one even grey: 200."""
+    flat = (np.array([np.log(FLATTEST), 0, 0]) - CONTRAST_CENTRES) / CONTRAST_SCALES
+    centre = np.concatenate([np.full(3, -np.log(201 / 256)), np.zeros(2), flat, np.full(6, -9.3)])
+    stains = {"stains.centre": centre, "stains.scale": np.zeros((len(centre),) * 2)}
+    part = save({k: v.astype(np.float32) for k, v in stains.items()})
+    embedder = {"width": WIDTH - len(centre), "statistics": len(centre)}
+    told = {"name": "sketching", "embedder": embedder}
+    return _with_part(bundle, folder, "embedder.safetensors", part, told)
+
+
+def _with_part(
+    bundle: Bundle, folder: Path, name: str, part: bytes, settings: dict[str, Any]
+) -> Path:
     folder.mkdir()
-    (folder / "codec.safetensors").write_bytes(bundle.read("codec.safetensors"))
-    (folder / PART).write_bytes(part)
-    files = {**bundle.config["files"], PART: hashlib.sha256(part).hexdigest()}
-    settings = {**bundle.config, "name": name, "edm": config.to_json(), "files": files}
-    (folder / "bundle.json").write_text(json.dumps(settings))
+    for known in bundle.config["files"]:
+        (folder / known).write_bytes(bundle.read(known))
+    (folder / name).write_bytes(part)
+    files = {**bundle.config["files"], name: hashlib.sha256(part).hexdigest()}
+    (folder / "bundle.json").write_text(json.dumps({**bundle.config, **settings, "files": files}))
     return folder
 
 
@@ -82,7 +98,7 @@ def embed(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Means and deviations of colours in the quarters of each patch."""
     n = len(patches)
     values = patches.reshape(n, 2, 128, 2, 128, 3).astype(np.float32)
-    means = values.mean((2, 4)).reshape(n, WIDTH) / 64 - 2
+    means = np.pad(values.mean((2, 4)).reshape(n, 12) / 64 - 2, ((0, 0), (0, WIDTH - 12)))
     # Depends on the batch, as real matrix products do, so that grouping is tested.
     return np.asarray(means + 0.5 * (n % 7) + 0.01, np.float32)
 

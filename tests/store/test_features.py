@@ -105,7 +105,7 @@ def test_clam_files_have_no_attributes_and_are_taken_on_the_lattice(tmp_path: Pa
 @pytest.mark.parametrize(
     ("coords", "options", "said"),
     [
-        ([[0, 0]], {"width": 5}, r"expected features \(n, 12\)"),
+        ([[0, 0]], {"width": 5}, r"expected features \(n, 16\)"),
         ([[0, 0], [100, 0]], {}, "100 px off"),
         ([[1024, 0]], {}, "another slide"),
         ([[0, 0], [2, 2]], {}, "at the same place"),

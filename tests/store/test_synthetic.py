@@ -158,7 +158,8 @@ def test_the_model_does_not_change_what_a_bundle_is(fake_bundle: Bundle, tmp_pat
 
 
 def test_a_slide_is_sampled_from_a_seed(fake_bundle: Bundle, tmp_path: Path) -> None:
-    bundle = kit.with_edm(fake_bundle, tmp_path / "b")
+    told = load_bundle(kit.with_stains(fake_bundle, tmp_path / "s"))
+    bundle = kit.with_edm(told, tmp_path / "b")
     calls: list[tuple[int, int, str]] = []
     options: dict[str, Any] = {"size": (2000, 1500), "bundle": bundle}
     report = wsicodec.sample(
@@ -177,6 +178,13 @@ def test_a_slide_is_sampled_from_a_seed(fake_bundle: Bundle, tmp_path: Path) -> 
 def test_a_bundle_without_the_model_cannot_sample(fake_bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="no edm"):
         wsicodec.sample(tmp_path / "a.zarr", bundle=fake_bundle.path)
+    assert not (tmp_path / "a.zarr").exists()
+
+
+def test_a_bundle_that_tells_no_colours_cannot_sample(fake_bundle: Bundle, tmp_path: Path) -> None:
+    bundle = kit.with_edm(fake_bundle, tmp_path / "b")
+    with pytest.raises(BundleError, match="measures stains"):
+        wsicodec.sample(tmp_path / "a.zarr", bundle=bundle)
     assert not (tmp_path / "a.zarr").exists()
 
 

@@ -1,7 +1,6 @@
 """The stage that learns grids: its fields, its windows, and what comes out of a run."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,9 @@ torch = pytest.importorskip("torch")
 
 from wsicodec.errors import ConfigError  # noqa: E402
 from wsicodec.models.edm import PART  # noqa: E402
-from wsicodec.models.edm_config import CONTENT, OUTLINE, EdmConfig  # noqa: E402
+from wsicodec.models.edm_config import CONTENT, OUTLINE  # noqa: E402
 from wsicodec.synthesis.grid import draw_grid  # noqa: E402
-from wsicodec.train import edm, edm_sketch, stages  # noqa: E402
+from wsicodec.train import edm, stages  # noqa: E402
 from wsicodec.train.config import build  # noqa: E402
 from wsicodec.train.data import Picture  # noqa: E402
 from wsicodec.train.edm_export import edm_part, runnable  # noqa: E402
@@ -59,7 +58,6 @@ def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> edm.EdmStage:
     for name in ("load_pictures", "load_variants"):
         monkeypatch.setattr(edm, name, lambda *_: [])
     monkeypatch.setattr(edm, "load_grids", lambda *_: grids())
-    monkeypatch.setattr(edm, "fit_sketch", lambda *_: {"grain": np.ones(9 * (1 + K) + 1)})
     return edm.EdmStage(build(edm.EdmTraining, config(tmp_path)))
 
 
@@ -172,7 +170,7 @@ def test_a_run_learns_and_its_model_draws(
     assert {"content", "outline"} <= set(header.split(","))
     assert len(rows) == 2
     settings, parts, facts = edm_part(tmp_path / "run")
-    assert settings == {**MODEL, "mlp_ratio": 4, "sketch": 2}
+    assert settings == {**MODEL, "mlp_ratio": 4}
     assert list(parts) == [PART]
     assert facts["seen"] == 16
     network = runnable(tmp_path / "run")
@@ -194,50 +192,6 @@ def test_tables_of_other_components_are_refused(stage: edm.EdmStage, tmp_path: P
     record = config(tmp_path) | {"model": {**MODEL, "components": 5}}
     with pytest.raises(ConfigError, match=r"expected tables of 5 components, got 3"):
         edm.EdmStage(build(edm.EdmTraining, record))
-
-
-@dataclass
-class Coloured:
-    """Stands for a variant whose patches have the colours of their first two values."""
-
-    kind: str = "region"
-    mag_index: int = 0
-    source: str = "s"
-
-    def embeddings(self) -> tuple[np.ndarray, np.ndarray]:
-        values = np.random.default_rng(3).integers(-5, 6, (12, 9, 2)).astype(np.float32)
-        return values, np.ones((12, 9), bool)
-
-    @property
-    def levels(self) -> list[np.ndarray]:
-        values = self.embeddings()[0]
-        red, green = 120 + 10 * values[..., 0], 90 - 8 * values[..., 1]
-        rgb = np.stack([red, green, 0 * red], 2)
-        return [rgb.astype(np.uint8).repeat(256 >> k, 0).repeat(256 >> k, 1) for k in range(6)]
-
-
-def test_the_sketch_finds_the_colours_of_coefficients() -> None:
-    class Tables:
-        components = 2
-
-    def quantize(values: np.ndarray, _: Any) -> np.ndarray:
-        return values.astype(np.int32)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(edm_sketch, "quantize", quantize)
-        still, one = np.zeros(2, np.float32), np.ones(2, np.float32)
-        coloured: Any = Coloured()
-        sizes = EdmConfig(components=2, sketch=4)
-        tables: Any = Tables()
-        fitted = edm_sketch.fit_sketch([coloured], tables, still, one, sizes)
-    own = fitted["sketch"][:-1].reshape(9, 3, 4, 4, 3)
-    # A ridge of 0.1 of the mean square takes 0.1 / 1.1 off a coefficient.
-    np.testing.assert_allclose(own[4, 1, ..., 0], 10 / 1.1, rtol=0.1)
-    np.testing.assert_allclose(own[4, 2, ..., 1], -8 / 1.1, rtol=0.1)
-    assert np.abs(own[3, 1]).max() < 1
-    assert fitted["grain"].shape == (28,)
-    assert fitted["stain"].shape == (3,)
-    assert fitted["stain"].mean() == pytest.approx(1)
 
 
 def test_an_overview_gives_the_outline_of_its_stain() -> None:

@@ -14,8 +14,8 @@ from wsicodec.geometry import LEVELS, PATCH, Region
 
 Tile = tuple[int, int, int]  # level, row, column
 Pixels = NDArray[np.uint8]
-MARGIN = 7  # patches that a pixel of a sketch sees: two for its smoothness and for each of two
-# rounds that correct it, and a neighbour
+MARGIN = 6  # patches that a pixel of a sketch sees: two for its smoothness, and two for
+# each of the rounds that bring means to what is told
 
 
 @dataclass(slots=True)

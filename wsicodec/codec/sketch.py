@@ -12,13 +12,11 @@ from numpy.typing import NDArray
 
 from wsicodec.codec.plan import MARGIN, Tile, sketch_cells
 from wsicodec.codec.record import SlideRecord
-from wsicodec.codec.tables import embedding_tables
-from wsicodec.coding.quantizer import EmbeddingTables, recover
 from wsicodec.diffusion.noise import GRAIN, noise_field
 from wsicodec.errors import BundleError
 from wsicodec.geometry import PATCH, Region
 from wsicodec.models.bundle import Bundle
-from wsicodec.models.edm import EdmNetwork, has_edm, load_edm
+from wsicodec.models.sketch import LEVEL, SIDE, Sketch, load_sketch
 from wsicodec.resample import box_reduce
 
 Floats = NDArray[np.float32]
@@ -30,8 +28,7 @@ Embeddings = Callable[[Region], Floats]  # (h, w, d) of cells of the grid, zero 
 class Sketcher:
     """Computes tiles of the sketch's own level and of those above."""
 
-    network: EdmNetwork
-    tables: EmbeddingTables  # that the embeddings were decoded with
+    sketch: Sketch
 
     def tile(self, record: SlideRecord, embeddings: Embeddings, tile: Tile) -> Pixels:
         """The (256, 256, 3) pixels of a tile; beyond the slide they mean nothing.
@@ -39,38 +36,29 @@ class Sketcher:
         embeddings: answers for regions inside the grid.
         """
         level, ty, tx = tile
-        own = self.network.sketch.level
-        factor = 1 << (level - own)
+        factor = 1 << (level - LEVEL)
         place = Region(ty, tx, ty + 1, tx + 1).scale_up(factor)
         whole = np.full((PATCH * factor, PATCH * factor, 3), record.info.background, np.uint8)
-        height, width = record.level_shape(own)
+        height, width = record.level_shape(LEVEL)
         for uy, ux in place.cells():
             if uy * PATCH < height and ux * PATCH < width:
                 at = Region(uy, ux, uy + 1, ux + 1).scale_up(PATCH)
                 part = at.slices((place.y0 * PATCH, place.x0 * PATCH))
-                whole[part] = self._own_tile(record, embeddings, (own, uy, ux))
+                whole[part] = self._own_tile(record, embeddings, (LEVEL, uy, ux))
         return box_reduce(whole, factor)
 
     def _own_tile(self, record: SlideRecord, embeddings: Embeddings, tile: Tile) -> Pixels:
-        cells, side = sketch_cells(tile), self.network.sketch.side
+        cells = sketch_cells(tile)
         inside = cells.clip(record.tissue.shape[:2])
         rows = inside.y0 - cells.y0, cells.y1 - inside.y1
         columns = inside.x0 - cells.x0, cells.x1 - inside.x1
         # Beyond a picture's border lies what lies at it: glass, or tissue that was cut off.
-        channels = np.pad(self._channels(embeddings(inside)), (rows, columns, (0, 0)), mode="edge")
-        grain = noise_field(record.info.slide, GRAIN, cells.scale_up(side), 1)[0]
-        drawn = self.network.sketch.draw(channels, grain, record.info.background)
-        kept = slice(MARGIN * side, -MARGIN * side)
+        vectors = np.pad(embeddings(inside), (rows, columns, (0, 0)), mode="edge")
+        tissue = np.asarray(vectors.any(axis=-1))
+        grain = noise_field(record.info.slide, GRAIN, cells.scale_up(SIDE), 1)[0]
+        drawn = self.sketch.draw(vectors, tissue, grain, record.info.background)
+        kept = slice(MARGIN * SIDE, -MARGIN * SIDE)
         return drawn[kept, kept]
-
-    def _channels(self, grid: Floats) -> Floats:
-        """Coverage and whitened coefficients (h, w, 1 + k) of embeddings (h, w, d)."""
-        tissue = grid.any(axis=-1)
-        channels = np.zeros((*tissue.shape, self.network.config.channels), np.float32)
-        channels[..., 0] = np.where(tissue, 1, -1)
-        symbols = recover(grid[tissue], self.tables)
-        channels[tissue, 1:] = (symbols - self.network.mean[0]) / self.network.deviation[0]
-        return channels
 
 
 def load_sketcher(bundle: Bundle, wanted: Mapping[int, str]) -> Sketcher:
@@ -78,13 +66,11 @@ def load_sketcher(bundle: Bundle, wanted: Mapping[int, str]) -> Sketcher:
 
     wanted: level and digest, as the store says them. Raises BundleError if the bundle has another.
     """
-    tables = embedding_tables(bundle.fingerprint)
-    if has_edm(bundle):
-        network = load_edm(bundle)
-        if wanted == {network.sketch.level: network.sketch.digest}:
-            return Sketcher(network, tables)
+    sketch = load_sketch(bundle)
+    if sketch is not None and wanted == {LEVEL: sketch.digest}:
+        return Sketcher(sketch)
     raise BundleError(
-        f"expected bundle {bundle.name} to hold the embedding diffusion model whose sketch has the "
-        f"digest {', '.join(wanted.values())[:16]}…, found {bundle.path} with another or none; "
+        f"expected bundle {bundle.name} to make the sketch with the digest "
+        f"{', '.join(wanted.values())[:16]}…, found that {bundle.path} makes another or none; "
         "put back the bundle that the slide was encoded with, or encode it again"
     )

@@ -21,8 +21,6 @@ from numpy.typing import NDArray
 from wsicodec.errors import BundleError
 from wsicodec.models.bundle import Bundle
 from wsicodec.models.edm_config import TIMES, EdmConfig, shapes, time_angles
-from wsicodec.models.sketch import Sketch
-from wsicodec.models.stain_colours import StainColours, load_stain_colours
 
 Floats = NDArray[np.float32]
 PART = "edm.safetensors"
@@ -52,7 +50,6 @@ class EdmNetwork:
     config: EdmConfig
     weights: Mapping[str, Floats]
     digest: str = ""  # SHA-256 in hex of what it was read from
-    stains: StainColours | None = None  # where embeddings tell the mean colours of patches
 
     @property
     def mean(self) -> Floats:
@@ -63,11 +60,6 @@ class EdmNetwork:
     def deviation(self) -> Floats:
         """Deviation of coefficients (octaves, components), in units of the codec's step."""
         return self.weights["deviation"]
-
-    @property
-    def sketch(self) -> Sketch:
-        """The picture that a grid makes by itself."""
-        return Sketch(self.config, self.weights, self.stains)
 
     def clean(
         self,
@@ -173,7 +165,7 @@ def load_edm(bundle: Bundle) -> EdmNetwork:
         )
     config = EdmConfig.from_json(bundle.config["edm"])
     weights = checked(config, bundle.weights(PART))
-    return EdmNetwork(config, weights, _digest(bundle, config), load_stain_colours(bundle))
+    return EdmNetwork(config, weights, _digest(bundle, config))
 
 
 def checked(config: EdmConfig, weights: Mapping[str, Floats]) -> Mapping[str, Floats]:

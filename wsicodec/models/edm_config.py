@@ -25,15 +25,13 @@ class EdmConfig:
     mlp_ratio: int = 4
     octaves: int = 5
     window: int = 16  # cells a side that it is trained to see
-    sketch: int = 2  # colours a side of a patch that its sketch is made of
 
     def __post_init__(self) -> None:
         shapeless = self.width % (4 * self.heads) or self.window % 4
-        shapeless = shapeless or self.sketch.bit_count() > 1 or self.sketch < 2
         if min(asdict(self).values()) < 1 or shapeless:
             raise ConfigError(
-                "expected positive sizes, a width that is a multiple of four times the heads, a "
-                "window that is a multiple of 4 and a sketch that is a power of two above one, "
+                "expected positive sizes, a width that is a multiple of four times the heads and a "
+                "window that is a multiple of 4, "
                 f"got {self}"
             )
 
@@ -41,11 +39,6 @@ class EdmConfig:
     def channels(self) -> int:
         """Coverage and coefficients."""
         return 1 + self.components
-
-    @property
-    def around(self) -> int:
-        """Values that a patch's sketch is made of: nine cells, and one."""
-        return 9 * self.channels + 1
 
     @property
     def inputs(self) -> int:
@@ -100,9 +93,4 @@ def shapes(config: EdmConfig) -> dict[str, tuple[int, ...]]:
     for name, shape in linear.items():
         found[f"{name}.weight"], found[f"{name}.bias"] = shape, shape[:1]
     statistics = (config.octaves, config.components)
-    found |= {
-        "sketch": (config.around, 3 * config.sketch**2),
-        "grain": (config.around,),
-        "stain": (3,),
-    }
     return found | {"mean": statistics, "deviation": statistics}

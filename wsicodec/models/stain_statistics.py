@@ -8,12 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from wsicodec.models.octaves import OCTAVES, octaves
-from wsicodec.models.stain_colours import CONTRAST_CENTRES, CONTRAST_SCALES, FLATTEST
+from wsicodec.models.stain_colours import (
+    CONTRAST_CENTRES,
+    CONTRAST_SCALES,
+    FAINTEST,
+    FLATTEST,
+)
 
 CHANNELS = (0, 1)  # red, where haematoxylin absorbs, and green, where both stains do
 TINT = 5  # two chromaticities and three contrasts
 STATISTICS = 3 + TINT + OCTAVES * len(CHANNELS)
-FAINTEST = 1e-4  # squared density that is added to an octave's energy
 LEAST = 1e-6  # variance over the largest; what varies less is not told
 
 

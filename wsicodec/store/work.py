@@ -15,8 +15,8 @@ from wsicodec.codec.embed_zarr import Embed
 from wsicodec.config import BLANK, STORE_FORMAT, StoreInfo
 from wsicodec.geometry import Region
 from wsicodec.models.bundle import Bundle
-from wsicodec.models.edm import has_edm, load_edm
 from wsicodec.models.networks import Embedder, Floats
+from wsicodec.models.sketch import LEVEL, load_sketch
 from wsicodec.presets import Preset
 from wsicodec.slide.passthrough import JpegTiles
 from wsicodec.slide.scaled import Slide
@@ -99,10 +99,8 @@ def plan_work(
 
 def _find_sketch(bundle: Bundle) -> dict[int, str]:
     """Level and digest of the sketch that stands in for a real picture, if the bundle has one."""
-    if not has_edm(bundle):
-        return {}
-    sketch = load_edm(bundle).sketch
-    return {sketch.level: sketch.digest}
+    sketch = load_sketch(bundle)
+    return {} if sketch is None else {LEVEL: sketch.digest}
 
 
 def identity(work: Work) -> dict[str, Any]:

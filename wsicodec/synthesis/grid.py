@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsicodec.coding.entropy_model import MAX_SYMBOL
+from wsicodec.coding.quantizer import EmbeddingTables, dequantize
 from wsicodec.diffusion.noise import GRAIN, noise_field
 from wsicodec.diffusion.sampler import sample
 from wsicodec.diffusion.schedule import FlowSchedule
@@ -19,6 +20,7 @@ from wsicodec.errors import ConfigError
 from wsicodec.geometry import Region
 from wsicodec.models.edm import EdmNetwork
 from wsicodec.models.edm_config import CONTENT, OUTLINE
+from wsicodec.models.sketch import SIDE, Sketch
 from wsicodec.synthesis.windows import Plane
 
 Floats = NDArray[np.float32]
@@ -34,7 +36,7 @@ class NovelGrid:
 
     tissue: NDArray[np.bool_]  # (gh, gw)
     symbols: NDArray[np.int32]  # (n, k) of the cells with tissue, row by row
-    sketch: NDArray[np.uint8]  # (gh * p, gw * p, 3), p pixels a side of a patch
+    key: str  # of its noise
 
 
 def draw_grid(
@@ -71,9 +73,22 @@ def draw_grid(
     tissue = np.asarray(parent[..., 0] > 0)
     raw = parent[tissue][:, 1:] * network.deviation[0] + network.mean[0]
     symbols = np.clip(np.rint(raw), -MAX_SYMBOL, MAX_SYMBOL).astype(np.int32)
-    side = network.sketch.side
-    grain = noise_field(key, GRAIN, Region(0, 0, shape[0] * side, shape[1] * side), 1)
-    return NovelGrid(tissue, symbols, network.sketch.draw(parent, grain[0]))
+    return NovelGrid(tissue, symbols, key)
+
+
+def sketch_of(
+    grid: NovelGrid, sketch: Sketch, tables: EmbeddingTables, glass: tuple[int, int, int]
+) -> NDArray[np.uint8]:
+    """The sketch (gh * SIDE, gw * SIDE, 3) of a grid.
+
+    tables: of embeddings, the bundle's own.
+    glass: RGB of cells without tissue.
+    """
+    rows, columns = grid.tissue.shape
+    vectors = np.zeros((rows, columns, tables.width), np.float32)
+    vectors[grid.tissue] = dequantize(grid.symbols, tables)
+    grain = noise_field(grid.key, GRAIN, Region(0, 0, rows * SIDE, columns * SIDE), 1)[0]
+    return sketch.draw(vectors, grid.tissue, grain, glass)
 
 
 def noise_key(seed: int, digest: str) -> str:

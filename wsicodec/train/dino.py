@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsicodec.models.octaves import OCTAVES
+from wsicodec.models.stain_colours import FAINTEST
 from wsicodec.models.stain_statistics import (
     CHANNELS,
-    FAINTEST,
     TINT,
     octave_energies,
     optical_density,

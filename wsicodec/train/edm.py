@@ -23,7 +23,6 @@ from wsicodec.train.data import DataConfig, generator, load_pictures
 from wsicodec.train.edm_fields import Octave, Plane, composites, sections
 from wsicodec.train.edm_grids import load_grids
 from wsicodec.train.edm_network import TrainableEdm
-from wsicodec.train.edm_sketch import fit_sketch
 from wsicodec.train.learning_rate import RateConfig
 from wsicodec.train.loop import LoopConfig, Sample
 from wsicodec.train.variants import VariantConfig, load_variants
@@ -95,10 +94,6 @@ class EdmStage:
         self.model = TrainableEdm(config.model)
         if not (Path(config.folder) / checkpoint.NAME).exists():
             self._measure()
-            mean, deviation = (b[0].numpy() for b in (self.model.mean, self.model.deviation))
-            fitted = fit_sketch(variants, tables, mean, deviation, config.model)
-            for name, table in fitted.items():
-                self.model.get_buffer(name).copy_(torch.from_numpy(table))
 
     @property
     def octaves(self) -> NDArray[np.float64]:

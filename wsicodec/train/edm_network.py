@@ -45,9 +45,6 @@ class TrainableEdm(nn.Module):
 
     mean: Tensor
     deviation: Tensor
-    sketch: Tensor
-    grain: Tensor
-    stain: Tensor
 
     def __init__(self, config: EdmConfig) -> None:
         super().__init__()
@@ -62,9 +59,6 @@ class TrainableEdm(nn.Module):
         self.outputs = zeroed(nn.Linear(width, config.channels))
         self.register_buffer("mean", torch.zeros(config.octaves, config.components))
         self.register_buffer("deviation", torch.ones(config.octaves, config.components))
-        self.register_buffer("sketch", torch.zeros(config.around, 3 * config.sketch**2))
-        self.register_buffer("grain", torch.zeros(config.around))
-        self.register_buffer("stain", torch.zeros(3))
 
     def forward(
         self,

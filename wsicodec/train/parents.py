@@ -95,7 +95,7 @@ def _enlarged(variant: Variant | StreamedVariant, y: int, x: int, side: int) -> 
 def sketched(rng: np.random.Generator, parent: Floats, grain: float) -> Floats:
     """A parent with the detail of a sketch of embeddings: colours of coarse squares, and grain.
 
-    A slide without a stored picture starts from one, see `models.sketch.Sketch`.
+    A slide without a stored picture starts from one, see `models.sketch`.
     """
     side = parent.shape[0] >> SMOOTH
     colours = parent.reshape(side, 1 << SMOOTH, side, 1 << SMOOTH, 3).mean((1, 3))
