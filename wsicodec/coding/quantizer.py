@@ -156,22 +156,6 @@ def quantize(embeddings: NDArray[np.floating[Any]], tables: EmbeddingTables) -> 
 
     Raises ConfigError if a value is not finite or too large for the step.
     """
-    steps = _project(embeddings, tables)
-    zero = np.abs(steps) < tables.dead_zone / (1 << FRACTION_BITS)
-    return np.where(zero, 0, np.rint(steps)).astype(np.int32)
-
-
-def recover(vectors: NDArray[np.float32], tables: EmbeddingTables) -> NDArray[np.int32]:
-    """The symbols (n, k) that `dequantize` made vectors (n, d) of.
-
-    What it rounded away, and what the fixed-point basis lacks of an orthonormal one, is far less
-    than half a step. The dead zone may be wider than that, and is not applied again.
-    """
-    return np.rint(_project(vectors, tables)).astype(np.int32)
-
-
-def _project(embeddings: NDArray[np.floating[Any]], tables: EmbeddingTables) -> NDArray[np.float64]:
-    """Coefficients (n, k) in steps."""
     if embeddings.ndim != 2 or embeddings.shape[1] != tables.width:
         raise ConfigError(
             f"expected embeddings of shape (n, {tables.width}), got {embeddings.shape}; "
@@ -186,7 +170,9 @@ def _project(embeddings: NDArray[np.floating[Any]], tables: EmbeddingTables) -> 
             "use the bundle whose embedder made them"
         )
     projected = (fixed - tables.mean) @ tables.basis.T.astype(np.float64)
-    return np.asarray(projected / float(1 << 2 * FRACTION_BITS))
+    steps = projected / float(1 << 2 * FRACTION_BITS)
+    zero = np.abs(steps) < tables.dead_zone / (1 << FRACTION_BITS)
+    return np.where(zero, 0, np.rint(steps)).astype(np.int32)
 
 
 def dequantize(symbols: NDArray[np.int32], tables: EmbeddingTables) -> NDArray[np.float32]:

@@ -7,12 +7,11 @@
     renderer.safetensors     latents over their parent to pixels
     autoencoder.safetensors  what latents are: pixels to latents and back
     embedder.onnx, denoiser.onnx, renderer.onnx    the graphs, without weights
-    edm.safetensors          draws embeddings of slides that never were, and sketches; optional
+    edm.safetensors          draws embeddings of slides that never were; optional
 
 The fingerprint is the SHA-256 of `bundle.json` without its training record, keys sorted. As the
 file lists the digest of every part, it names one exact set of weights; a store asks for its own.
-The optional part and its settings are left out: a store that is drawn from a sketch names what
-computes it by a digest of its own, and no other needs them.
+The optional part and its settings are left out: no store needs them.
 """
 
 import hashlib
