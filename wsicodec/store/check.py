@@ -76,13 +76,15 @@ def _against_manifest(store: Store) -> tuple[Digests, list[str]]:
         }
     except (WsiCodecError, KeyError, TypeError, ValueError, AttributeError) as error:
         return found, [f"{MANIFEST}: {error}"]
-    findings = [f"{path}: lost" for path in sorted(listed.keys() - found.keys())]
+    findings = [
+        f"{path}: lost, but {MANIFEST} lists it" for path in sorted(listed.keys() - found.keys())
+    ]
     extra = sorted(found.keys() - listed.keys() - {MANIFEST})
-    findings += [f"{path}: not in the manifest" for path in extra]
+    findings += [f"{path}: not in {MANIFEST}" for path in extra]
     for path in sorted(listed.keys() & found.keys()):
         if listed[path] != found[path]:
             was, now = listed[path][0], found[path][0]
-            findings.append(f"{path}: changed, {was} bytes when written, {now} bytes now")
+            findings.append(f"{path}: not as {MANIFEST} has it, {was} bytes there, {now} here")
     return found, findings
 
 
