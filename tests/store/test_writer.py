@@ -195,8 +195,11 @@ def test_finished_blocks_are_not_done_again_and_damaged_ones_are(
 
     with pytest.raises(KeyboardInterrupt):
         encode(rgb, tmp_path / "s.zarr", embed=dies_in_the_third_block)
-    first = partial_path(tmp_path / "s.zarr") / "store/embeddings/c/0/0/0"
-    first.write_bytes(first.read_bytes()[:-1])
+    # The second block may be embedded without being written when the third one dies.
+    written = sorted((partial_path(tmp_path / "s.zarr") / "store/embeddings/c").rglob("0"))
+    kept = [path for path in written if path.is_file()]
+    assert kept
+    kept[0].write_bytes(kept[0].read_bytes()[:-1])
     again: list[int] = []
 
     def counts(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -205,7 +208,7 @@ def test_finished_blocks_are_not_done_again_and_damaged_ones_are(
 
     encode(rgb, tmp_path / "s.zarr", embed=counts)
     assert len(done) == 2
-    assert len(again) == 2, "the damaged block and the one that was never finished"
+    assert len(again) == 3 - (len(kept) - 1), "the damaged block and those never finished"
 
 
 def test_another_job_does_not_go_on_from_a_foreign_partial(
