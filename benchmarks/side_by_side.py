@@ -2,7 +2,7 @@
 
     python -m benchmarks.side_by_side SLIDE --at Y,X --out FILE.jpg [--mpp 0.5]
 
-Y,X is the middle in pixels of level 0. Both stores are written anew, and gone afterwards.
+Y,X is the middle in pixels of level 0. The stores are written anew, and gone afterwards.
 """
 
 import argparse
@@ -11,27 +11,24 @@ from pathlib import Path
 
 import numpy as np
 import zarr
-from numpy.typing import NDArray
-from PIL import Image
 
 import wsicodec
+from benchmarks.decoder_sheets import SIDE, sheet, small_jpeg
+from wsicodec.bench.output import Pixels
 from wsicodec.geometry import Region
 
 LEVELS = (2, 1, 0)
 PRESETS = ("measured", "standard", "semantic")  # the first shows the original
-SIDE = 384  # pixels of a panel
-GAP = 6
-QUALITY = 88
-Pixels = NDArray[np.uint8]
+MOST = 500_000  # bytes of the picture
 
 
-def column(slide: Path, preset: str, middle: tuple[int, int], mpp: float | None) -> Pixels:
-    """The place as a preset keeps it, level above level: (3 * SIDE, SIDE, 3)."""
+def column(slide: Path, preset: str, middle: tuple[int, int], mpp: float | None) -> list[Pixels]:
+    """The place as a preset keeps it, a square of SIDE pixels a level."""
     with tempfile.TemporaryDirectory() as work:
         store = Path(work) / "slide.zarr"
         wsicodec.encode(slide, store, preset=preset, mpp=mpp)
         group = zarr.open_group(store, mode="r")
-        return np.concatenate([_square(group, level, middle) for level in LEVELS])
+        return [_square(group, level, middle) for level in LEVELS]
 
 
 def _square(group: zarr.Group, level: int, middle: tuple[int, int]) -> Pixels:
@@ -52,9 +49,8 @@ def main() -> None:
     given = parser.parse_args()
     y, x = (int(part) for part in given.at.split(","))
     columns = [column(given.slide, preset, (y, x), given.mpp) for preset in PRESETS]
-    gap = np.full((len(columns[0]), GAP, 3), 255, np.uint8)
-    sheet = np.concatenate([columns[0], gap, columns[1], gap, columns[2]], axis=1)
-    Image.fromarray(sheet).save(given.out, quality=QUALITY)
+    rows = list(zip(*columns, strict=True))
+    given.out.write_bytes(small_jpeg(sheet(rows), MOST))
 
 
 if __name__ == "__main__":

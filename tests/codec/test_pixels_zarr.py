@@ -271,7 +271,7 @@ def test_a_slide_without_a_picture_is_drawn_from_its_sketch(
             np.array(told["background"]) - x.mean((0, 1))
             for x in (shown[...], box_reduce(real, 1 << level))
         )
-        # Glass would absorb nothing; this drawn tissue is paler than what the sketch was fitted to.
+        # Glass would absorb nothing.
         assert (wanted / 2 < absorbed).all()
         assert (absorbed < wanted * 3).all()
     assert state.state().drawn == before, "no network draws it"

@@ -8,7 +8,7 @@ import pytest
 
 from wsicodec.errors import BundleError
 from wsicodec.models.bundle import Bundle, load_bundle
-from wsicodec.models.sketch import GRAIN, LEVEL, SIDE, Sketch, load_sketch, need_sketch
+from wsicodec.models.sketch import GRAIN_SHARE, LEVEL, SIDE, Sketch, load_sketch, need_sketch
 from wsicodec.models.stain_colours import FLATTEST, StainColours
 
 GLASS = (240, 240, 240)
@@ -73,8 +73,8 @@ def test_grain_has_the_amplitude_that_deviations_tell(rng: np.random.Generator) 
     colour = 256 * np.exp(-0.7)
     # 64 x 40 pixels, neighbours correlated by 0.44: a deviation is within 10 %. The mean of a
     # skewed density is up to 2 % brighter; rounding adds 1 / 12 to a variance.
-    assert inner[..., 0].std() == pytest.approx(GRAIN * 0.2 * colour, rel=0.12)
-    assert inner[..., 1].std() == pytest.approx(GRAIN * 0.1 * colour, rel=0.12)
+    assert inner[..., 0].std() == pytest.approx(GRAIN_SHARE * 0.2 * colour, rel=0.12)
+    assert inner[..., 1].std() == pytest.approx(GRAIN_SHARE * 0.1 * colour, rel=0.12)
     assert inner[..., 2].std() < 0.3
     steps = (inner[:, 1:, 0] - inner[..., 0].mean()) * (inner[:, :-1, 0] - inner[..., 0].mean())
     assert steps.mean() / inner[..., 0].var() == pytest.approx(0.44, abs=0.1)

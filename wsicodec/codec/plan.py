@@ -11,11 +11,11 @@ from wsicodec.config import MEASURED
 from wsicodec.diffusion.windows import HALO, embedding_region, tile_window
 from wsicodec.errors import GeneratedPixelsError
 from wsicodec.geometry import LEVELS, PATCH, Region
+from wsicodec.models.sketch import ROUNDS
 
 Tile = tuple[int, int, int]  # level, row, column
 Pixels = NDArray[np.uint8]
-MARGIN = 6  # patches that a pixel of a sketch sees: two for its smoothness, and two for
-# each of the rounds that bring means to what is told
+MARGIN = 2 + 2 * ROUNDS  # patches that a pixel of a sketch sees: smoothing reaches two, every time
 
 
 @dataclass(slots=True)

@@ -21,7 +21,9 @@ LEVEL = 5  # whose pixels a sketch has, embeddings being of level 0
 SIDE = 8  # pixels a side of a patch
 SMOOTH = 2  # doublings of its colours
 ROUNDS = 2  # that bring the means of smooth patches to what is told of them
-GRAIN = 0.28  # of the deviations told; networks add the rest, chosen for their octaves on train
+GRAIN_SHARE = (
+    0.28  # of the deviations told; networks add the rest, chosen for their octaves on train
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +49,7 @@ class Sketch:
         """
         means, deviations = self.stains.of(vectors)
         inside = tissue[..., None]
-        texture = np.maximum(_smooth(np.where(inside, np.float32(GRAIN) * deviations, 0)), 0)
+        texture = np.maximum(_smooth(np.where(inside, np.float32(GRAIN_SHARE) * deviations, 0)), 0)
         means = np.where(inside, means, np.asarray(glass, np.float32))
         picture = _with_means(means, inside) + texture * _soften(grain)[..., None]
         return np.clip(np.rint(picture), 0, glass).astype(np.uint8)

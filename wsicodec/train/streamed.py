@@ -141,16 +141,16 @@ class StreamedVariant:
             [self.tissue_in(0, y * PATCH, x * PATCH, PATCH) for x in range(columns)]
             for y in range(rows)
         ]
-        valid = np.array(share) > LEAST_TISSUE
+        marked = np.array(share) > LEAST_TISSUE
 
         def read(y: int, x: int) -> Pixels:
             return augment.jpeg_again(self.crop(0, y, x, PATCH), self.quality)
 
-        grid = embed_cells(read, valid, embed).astype(np.float16)
+        grid, valid = embed_cells(read, marked, embed)
         self.grid.mkdir(parents=True, exist_ok=True)
         np.save(self.grid / "valid.npy", valid)
         temporary = self.grid / f"grid.{os.getpid()}.tmp.npy"
-        np.save(temporary, grid)
+        np.save(temporary, grid.astype(np.float16))
         temporary.replace(self.grid / "grid.npy")
 
 

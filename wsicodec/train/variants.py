@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from wsicodec.geometry import LEVELS, PATCH
+from wsicodec.metrics.stains import optical_density
 from wsicodec.models.autoencoder import FACTOR, PixelShuffleAutoencoder
 from wsicodec.resample import box_reduce
 from wsicodec.train import augment
@@ -26,6 +27,7 @@ from wsicodec.train.data import Picture, Pixels, generator, share_of, tissue_map
 ANCHOR = 2  # level that is stored, but for the finer anchor of preset `detail`
 BLOCK, MARGIN = 512, 32  # pixels encoded at once, and what they see beyond
 CELL = 32  # pixels; levels are cut to whole conditioning cells
+AT_ONCE = 16  # patches that are embedded together
 EVEN = 0.04  # deviation of green's density: glass has 0.01, nine in ten patches of tissue 0.15
 SEED_STRIDE = 100_000  # variants of a picture are this far apart in the stream of draws
 
@@ -263,6 +265,12 @@ Embed = Callable[[Pixels], Floats]  # (n, 256, 256, 3) patches to (n, d)
 def embed_grid(rgb: Pixels, tissue: Floats, embed: Embed) -> tuple[Floats, NDArray[np.bool_]]:
     """The embedding grid of a level 0, padded with white to whole patches, and its valid cells."""
     rows, columns = -(-rgb.shape[0] // PATCH), -(-rgb.shape[1] // PATCH)
+    valid = np.array(
+        [
+            [share_of(tissue, 0, y * PATCH, x * PATCH, PATCH) > 0.02 for x in range(columns)]
+            for y in range(rows)
+        ]
+    )
 
     def read(y: int, x: int) -> Pixels:
         patch = np.full((PATCH, PATCH, 3), 255, np.uint8)
@@ -270,37 +278,35 @@ def embed_grid(rgb: Pixels, tissue: Floats, embed: Embed) -> tuple[Floats, NDArr
         patch[: part.shape[0], : part.shape[1]] = part
         return patch
 
-    def holds_tissue(y: int, x: int) -> bool:
-        return share_of(tissue, 0, y, x, PATCH) > 0.02 and not even(read(y, x))
-
-    valid = np.array(
-        [[holds_tissue(y * PATCH, x * PATCH) for x in range(columns)] for y in range(rows)]
-    )
-    return embed_cells(read, valid, embed), valid
+    return embed_cells(read, valid, embed)
 
 
 def even(patch: Pixels) -> bool:
     """Whether a patch varies as little as glass does, whatever a map of tissue says of it."""
-    density = -np.log((patch[..., 1].astype(np.float32) + 1) / 256)
-    return bool(density.std() < EVEN)
+    return bool(optical_density(patch[..., 1]).std() < EVEN)
 
 
 def embed_cells(
-    read: Callable[[int, int], Pixels], valid: NDArray[np.bool_], embed: Embed
-) -> Floats:
-    """The embedding grid (gh, gw, d), zero where it is not valid.
+    read: Callable[[int, int], Pixels], marked: NDArray[np.bool_], embed: Embed
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """The embedding grid (gh, gw, d), and which cells are valid: marked, and not even; else zero.
 
     read: the patch (PATCH, PATCH, 3) whose corner is at (y, x), pixels of level 0.
+    marked: cells that a map of tissue names.
     """
-    places = np.argwhere(valid) * PATCH
-    vectors = [
-        embed(np.stack([read(int(y), int(x)) for y, x in places[first : first + 16]]))
-        for first in range(0, len(places), 16)
-    ]
-    found = np.concatenate(vectors) if vectors else np.zeros((0, 1), np.float32)
+    cells = np.argwhere(marked)
+    valid, vectors = np.zeros_like(marked), [np.zeros((0, 1), np.float32)]
+    for first in range(0, len(cells), AT_ONCE):
+        batch = cells[first : first + AT_ONCE]
+        patches = np.stack([read(int(y) * PATCH, int(x) * PATCH) for y, x in batch])
+        kept = np.array([not even(patch) for patch in patches])
+        valid[tuple(batch[kept].T)] = True
+        if kept.any():
+            vectors.append(embed(patches[kept]))
+    found = np.concatenate(vectors[1:] or vectors)
     grid = np.zeros((*valid.shape, found.shape[1]), np.float32)
     grid[valid] = found
-    return grid
+    return grid, valid
 
 
 def load_variants(pictures: Sequence[Picture], config: VariantConfig) -> list[Variant]:
